@@ -1,0 +1,270 @@
+"""Images as PNG files, with Pillow.
+
+On-disk format, version 1::
+
+    store.json
+    write.lock
+    images/0000/00000000.png   one file an image, named by its index, 10,000 a directory
+    images/0000/00000001.png
+    ...
+    labels.log                 the commit record (64 bytes, see `storage_impl._commit`),
+                               then 24 bytes an image, little-endian:
+                               label i64 | checksum of the image u64 | check of this record u64
+
+The check of a record is XXH3-64 of its first 16 bytes, seeded with the index. Files and
+records at and beyond the committed count are what an interrupted call left: they are
+ignored, and removed by the next writer.
+
+A file holds nothing but IHDR, IDAT and IEND, 8 bits a channel, not interlaced: greyscale,
+RGB or RGBA for 1, 3 or 4 channels. Any PNG reader reads it.
+"""
+
+import os
+import struct
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import ClassVar
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+
+from storage_impl import _inputs
+from storage_impl._checksum import digests
+from storage_impl._commit import INITIAL, SIZE, CommitRecord
+from storage_impl._files import (
+    open_regular,
+    pread,
+    pwrite,
+    read_regular,
+    sync_directory,
+    sync_file,
+    write_new,
+)
+from storage_impl._marker import Marker, Options
+from storage_impl.base import ImageStore, Source, Sums
+from storage_impl.errors import DamagedImageError, DamagedStoreError, read_error
+
+_LOG = "labels.log"
+_IMAGES = "images"
+_PER_DIRECTORY = 10_000
+_RECORD = np.dtype([("label", "<i8"), ("checksum", "<u8"), ("check", "<u8")])
+_RECORDS_AT_ONCE = 4096
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_COLOUR_TYPES = {1: 0, 3: 2, 4: 6}
+# What Pillow raises for a file that is no PNG or a broken one.
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error)
+
+
+class PngStore(ImageStore):
+    """A store of PNG files.
+
+    Other Parameters
+    ----------------
+    compress_level : int, optional
+        0 (no compression) to 9, 6 unless given.
+
+    Notes
+    -----
+    Every image is a file to create, and with ``durable=True`` one to sync. Reading one
+    image costs its decoding; there is no cheaper way to many.
+    """
+
+    backend = "png"
+    _defaults: ClassVar[Options] = {"compress_level": 6}
+
+    _log: int
+    _record: CommitRecord
+
+    @classmethod
+    def _check_option(cls, name: str, value: object) -> int:
+        return _inputs.whole_number(name, value, 0, 9)
+
+    @classmethod
+    def _make(cls, directory: Path, marker: Marker) -> None:
+        (directory / _IMAGES).mkdir()
+        write_new(directory / _LOG, INITIAL, sync=marker.durable)
+
+    def _open(self) -> int:
+        height, width, channels = self.image_shape
+        header = struct.pack(">4sIIBBBBB", b"IHDR", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
+        self._header = b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + crc32(header).to_bytes(4, "big")
+        # Deflate stores what it cannot shrink in blocks with a few bytes of overhead each.
+        self._file_limit = int((self._image_bytes + height) * 1.01) + 1024
+        self._images = str(self.path / _IMAGES)
+        log = open_regular(self.path / _LOG, os.O_RDONLY if self._lock is None else os.O_RDWR)
+        try:
+            self._record = CommitRecord(log)
+            count = self._record.count
+            if os.fstat(log).st_size < SIZE + count * _RECORD.itemsize:
+                raise DamagedStoreError(f"{self.path / _LOG} ends before its {count:,} images")
+        except BaseException:
+            os.close(log)
+            raise
+        self._log = log
+        self._unsynced = count
+        return count
+
+    def _close(self) -> None:
+        os.close(self._log)
+
+    def _forget(self) -> None:
+        # The descriptor is the child's own; its parent keeps its own, too.
+        os.close(self._log)
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def _append(self, source: Source) -> None:
+        self._record.check(self.path)
+        first = source.stop
+        for start, images, labels, sums in source:
+            for index, image in enumerate(images, start):
+                path = self._file(index)
+                if index % _PER_DIRECTORY == 0:
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
+                write_new(path, self._encode(image), sync=False)
+            records = np.empty(len(images), _RECORD)
+            records["label"] = labels
+            records["checksum"] = sums
+            records["check"] = _checks(range(start, source.stop), records)
+            pwrite(self._log, records.tobytes(), SIZE + start * _RECORD.itemsize)
+        if source.stop == first:
+            return
+        if self.durable:
+            self._sync_range(first, source.stop)
+        self._record.commit(source.stop, sync=self.durable)
+
+    def _discard(self, count: int) -> None:
+        if self._record.in_doubt:
+            return
+        for name in os.listdir(self._images):
+            if not name.isdecimal() or int(name) < count // _PER_DIRECTORY:
+                continue
+            directory = f"{self._images}/{name}"
+            for file in os.listdir(directory):
+                stem = file.removesuffix(".png")
+                if stem.isdecimal() and int(stem) >= count:
+                    os.unlink(f"{directory}/{file}")
+            if int(name) * _PER_DIRECTORY >= count:
+                os.rmdir(directory)
+        length = SIZE + count * _RECORD.itemsize
+        if os.fstat(self._log).st_size > length:
+            os.ftruncate(self._log, length)
+
+    def _sync(self) -> None:
+        self._sync_range(self._unsynced, self._count)
+        self._unsynced = self._count
+
+    def _sync_range(self, start: int, stop: int) -> None:
+        for index in range(start, stop):
+            sync_file(self._file(index))
+        for shard in range(start // _PER_DIRECTORY, -(-stop // _PER_DIRECTORY)):
+            sync_directory(os.path.dirname(self._file(shard * _PER_DIRECTORY)))
+        sync_directory(self._images)
+        os.fsync(self._log)
+
+    def _encode(self, image: NDArray[np.uint8]) -> memoryview:
+        height, width, channels = self.image_shape
+        buffer = BytesIO()
+        Image.frombuffer(
+            _MODES[channels], (width, height), image, "raw", _MODES[channels], 0, 1
+        ).save(buffer, "PNG", compress_level=self._options["compress_level"])
+        return buffer.getbuffer()
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def _read_one(self, index: int) -> tuple[NDArray[np.uint8], int, int]:
+        (record,) = self._records(range(index, index + 1)).tolist()
+        image = np.empty(self.image_shape, np.uint8)
+        self._decode(index, image)
+        return image, record[0], record[1]
+
+    def _read_range(
+        self,
+        start: int,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        sums: Sums | None,
+    ) -> None:
+        self._fill(range(start, start + len(images)), images, labels, sums)
+
+    def _read_indices(
+        self,
+        indices: NDArray[np.int64],
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        sums: Sums | None,
+    ) -> None:
+        self._fill(indices, images, labels, sums)
+
+    def _fill(
+        self,
+        wanted: range | NDArray[np.int64],
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        sums: Sums | None,
+    ) -> None:
+        for start in range(0, len(wanted), _RECORDS_AT_ONCE):
+            part = slice(start, start + _RECORDS_AT_ONCE)
+            records = self._records(wanted[part])
+            labels[part] = records["label"]
+            if sums is not None:
+                sums[part] = records["checksum"]
+        indices: Iterable[int] = wanted if isinstance(wanted, range) else wanted.tolist()
+        for index, image in zip(indices, images, strict=True):
+            self._decode(index, image)
+
+    def _read_labels(
+        self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64]
+    ) -> None:
+        for start in range(0, len(wanted), _RECORDS_AT_ONCE):
+            part = wanted[start : start + _RECORDS_AT_ONCE]
+            records = self._records(part)
+            if self._verify_reads:
+                damaged = np.asarray(part)[_checks(part, records) != records["check"]]
+                if len(damaged):
+                    raise DamagedImageError(f"label damaged in {self.path / _LOG}", damaged.tolist())
+            labels[start : start + len(part)] = records["label"]
+
+    def _records(self, wanted: range | NDArray[np.int64]) -> NDArray[np.void]:
+        if isinstance(wanted, range):
+            return self._record_range(wanted.start, wanted.stop)
+        low, high = int(wanted.min()), int(wanted.max())
+        # One read of everything between them is cheaper than many, unless they lie far apart.
+        if high - low < 64 * len(wanted):
+            return self._record_range(low, high + 1)[wanted - low]
+        return np.concatenate([self._record_range(i, i + 1) for i in wanted.tolist()])
+
+    def _record_range(self, start: int, stop: int) -> NDArray[np.void]:
+        size = (stop - start) * _RECORD.itemsize
+        data = pread(self._log, size, SIZE + start * _RECORD.itemsize)
+        if len(data) < size:
+            raise DamagedStoreError(f"{self.path / _LOG} ends before image {stop - 1}")
+        return np.frombuffer(data, _RECORD)
+
+    def _decode(self, index: int, out: NDArray[np.uint8]) -> None:
+        try:
+            data = read_regular(self._file(index), self._file_limit)
+            # Nothing but this package's own header reaches the decoder, so no other size, depth,
+            # palette or interlacing does.
+            if not data.startswith(self._header) or data[37:41] != b"IDAT":
+                raise ValueError(f"no PNG file of shape {self.image_shape}")
+            pixels = PngImageFile(BytesIO(data)).tobytes()
+            out[...] = np.frombuffer(pixels, np.uint8).reshape(self.image_shape)
+        except _DECODE_ERRORS as error:
+            raise read_error(self._file(index), error, index) from error
+
+    def _file(self, index: int) -> str:
+        return f"{self._images}/{index // _PER_DIRECTORY:04d}/{index:08d}.png"
+
+
+def _checks(
+    indices: range | NDArray[np.int64], records: NDArray[np.void]
+) -> NDArray[np.uint64]:
+    """The check of each record, (n,) uint64."""
+    rows = records.view(np.uint8).reshape(len(records), _RECORD.itemsize)
+    return digests(rows[:, : _RECORD.fields["check"][1]], np.asarray(indices, np.uint64))
