@@ -1,0 +1,1 @@
+"""Faults injected into stores: kills, power cuts, failing calls, damage, hostile files."""
