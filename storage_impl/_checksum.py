@@ -30,9 +30,7 @@ def checksums(
 
 def digests(rows: NDArray[np.uint8], seeds: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """XXH3 of 64 bits of each row of (n, bytes), seeded one by one, as (n,) uint64."""
-    return np.fromiter(
-        map(xxhash.xxh3_64_intdigest, rows, seeds.tolist()), np.uint64, len(rows)
-    )
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, rows, seeds.tolist()), np.uint64, len(rows))
 
 
 def digest(data: bytes | memoryview) -> int:

@@ -58,7 +58,9 @@ class CommitRecord:
         self._descriptor = descriptor
         data = pread(descriptor, SIZE, 0)
         self._slots = [data[:_SLOT], data[_SLOT:]]
-        self._serial, self.count = max(filter(None, map(_unpack, range(2), self._slots)), default=(0, 0))
+        self._serial, self.count = max(
+            filter(None, map(_unpack, range(2), self._slots)), default=(0, 0)
+        )
         if not self._serial:
             raise DamagedStoreError("the commit record is damaged: neither of its slots is valid")
         self.in_doubt = False

@@ -80,9 +80,7 @@ def read(directory: Path) -> Marker:
         raise NotAStoreError(f"{directory} is not a store: it holds no {NAME}") from None
     except OSError as error:
         failure = read_error(f"{directory / NAME} cannot be read", error)
-        raise (
-            failure if isinstance(failure, OSError) else NotAStoreError(str(failure))
-        ) from error
+        raise (failure if isinstance(failure, OSError) else NotAStoreError(str(failure))) from error
     try:
         content = json.loads(text)
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:

@@ -109,6 +109,7 @@ class ImageStore(ABC):
         self._lock = lock
         self._guard = threading.RLock()
         self._writing = False
+        self._leftovers = False  # a failed call left something that could not be removed
         # False makes the next call open the handles of this process: see `_prepare`.
         self._ready = False
         self._count = self._prepare()
@@ -322,12 +323,15 @@ class ImageStore(ABC):
             source = Source(chunks, start)
             self._writing = True
             try:
+                if self._leftovers:
+                    self._discard(start)
+                    self._leftovers = False
                 self._append(source)
             except BaseException as error:
                 try:
                     self._discard(start)
                 except (StorageError, *self._errors):
-                    pass  # invisible all the same, and removed by the next writer
+                    self._leftovers = True  # invisible, but in the way of the next write
                 if error is not source.error and not isinstance(error, StorageError):
                     if isinstance(error, self._errors):
                         raise write_error(f"writing to {self.path} failed", error) from error
@@ -697,9 +701,7 @@ class ImageStore(ABC):
         """Fill the arrays from the images named."""
 
     @abstractmethod
-    def _read_labels(
-        self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64]
-    ) -> None:
+    def _read_labels(self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64]) -> None:
         """Fill the array without touching an image; checked if opened with ``verify=True``."""
 
     def _check_structure(self) -> None:  # noqa: B027
@@ -734,6 +736,13 @@ class Source:
         first, self.stop = self.stop, self.stop + len(images)
         indices = np.arange(first, self.stop, dtype=np.int64)
         return Staged(first, images, labels, checksums(indices, images, labels))
+
+    def parts(self, limit: int) -> Iterator[Staged]:
+        """The chunks, in parts of at most `limit` images."""
+        for first, images, labels, sums in self:
+            for start in range(0, len(images), limit):
+                part = slice(start, start + limit)
+                yield Staged(first + start, images[part], labels[part], sums[part])
 
 
 def _lock_aside(aside: Path, path: Path) -> WriterLock:

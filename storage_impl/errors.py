@@ -24,6 +24,7 @@ that fits as well, so code that knows nothing of this package catches it too::
 
 import errno
 import io
+import os
 from collections.abc import Sequence
 
 
@@ -136,9 +137,18 @@ _NOT_DAMAGE = frozenset(
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
+def _number(cause: Exception) -> int | None:
+    """The system's number of an error, also where a library kept its text alone."""
+    number: int | None = getattr(cause, "errno", None)
+    if number is None:
+        text = str(cause)
+        number = next((n for n in errno.errorcode if text.endswith(os.strerror(n))), None)
+    return number
+
+
 def write_error(what: str, cause: Exception) -> WriteFailedError:
     """The error to raise when writing failed with `cause`."""
-    number = getattr(cause, "errno", None)
+    number = _number(cause)
     kind = StoreFullError if number in _FULL else WriteFailedError
     hint = "; free some space and call again" if kind is StoreFullError else ""
     message = f"{what}: {cause}; the store is as it was before the call{hint}"
@@ -148,8 +158,8 @@ def write_error(what: str, cause: Exception) -> WriteFailedError:
 def read_error(
     what: str, cause: Exception, index: int | None = None
 ) -> ReadFailedError | DamagedStoreError:
-    """The error to raise when reading, of the image `index` where it is one, failed with `cause`."""
-    number = getattr(cause, "errno", None)
+    """The error to raise when reading, maybe of the image `index`, failed with `cause`."""
+    number = _number(cause)
     if number in _NOT_DAMAGE:
         return ReadFailedError(number, f"{what}: {cause}")
     if index is not None:

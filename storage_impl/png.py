@@ -91,7 +91,9 @@ class PngStore(ImageStore):
 
     def _open(self) -> int:
         height, width, channels = self.image_shape
-        header = struct.pack(">4sIIBBBBB", b"IHDR", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
+        header = struct.pack(
+            ">4sIIBBBBB", b"IHDR", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0
+        )
         self._header = b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + crc32(header).to_bytes(4, "big")
         # Deflate stores what it cannot shrink in blocks with a few bytes of overhead each.
         self._file_limit = int((self._image_bytes + height) * 1.01) + 1024
@@ -218,16 +220,16 @@ class PngStore(ImageStore):
         for index, image in zip(indices, images, strict=True):
             self._decode(index, image)
 
-    def _read_labels(
-        self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64]
-    ) -> None:
+    def _read_labels(self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64]) -> None:
         for start in range(0, len(wanted), _RECORDS_AT_ONCE):
             part = wanted[start : start + _RECORDS_AT_ONCE]
             records = self._records(part)
             if self._verify_reads:
                 damaged = np.asarray(part)[_checks(part, records) != records["check"]]
                 if len(damaged):
-                    raise DamagedImageError(f"label damaged in {self.path / _LOG}", damaged.tolist())
+                    raise DamagedImageError(
+                        f"label damaged in {self.path / _LOG}", damaged.tolist()
+                    )
             labels[start : start + len(part)] = records["label"]
 
     def _records(self, wanted: range | NDArray[np.int64]) -> NDArray[np.void]:
@@ -262,9 +264,7 @@ class PngStore(ImageStore):
         return f"{self._images}/{index // _PER_DIRECTORY:04d}/{index:08d}.png"
 
 
-def _checks(
-    indices: range | NDArray[np.int64], records: NDArray[np.void]
-) -> NDArray[np.uint64]:
+def _checks(indices: range | NDArray[np.int64], records: NDArray[np.void]) -> NDArray[np.uint64]:
     """The check of each record, (n,) uint64."""
     rows = records.view(np.uint8).reshape(len(records), _RECORD.itemsize)
     return digests(rows[:, : _RECORD.fields["check"][1]], np.asarray(indices, np.uint64))

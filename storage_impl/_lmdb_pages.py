@@ -1,0 +1,242 @@
+"""The pages of an LMDB data file, checked before LMDB follows a pointer in them.
+
+LMDB maps its file and trusts it: a page number beyond the end, or a node outside of its
+page, is a signal that ends the process. Meta, branch and leaf pages are read and
+checked here without mapping anything; the pages that hold images are only counted,
+their content is what checksums are for.
+
+The format is that of LMDB 0.9 on a 64-bit machine (`lmdb.h` and `mdb.c` of its source).
+"""
+
+import os
+import struct
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_impl._files import pread
+from storage_impl.errors import DamagedStoreError
+
+_HEADER = (
+    16  # bytes before the nodes of a page; 10: flags, 12: end of the node table, 14: start of nodes
+)
+_MAGIC, _VERSION = 0xBEEFC0DE, 1
+_PAGE_META, _PAGE_BRANCH, _PAGE_LEAF = 0x08, 0x01, 0x02
+_NODE_BIG, _NODE_DATABASE = 0x01, 0x02
+_NO_PAGE = 2**64 - 1
+_PAGE_SIZES = (4096, 8192, 16384, 32768, 65536)
+
+
+class Tree(NamedTuple):
+    """A database record: `MDB_db`."""
+
+    pad: int
+    flags: int
+    depth: int
+    branch_pages: int
+    leaf_pages: int
+    overflow_pages: int
+    entries: int
+    root: int
+
+
+class Meta(NamedTuple):
+    """A meta page: `MDB_meta`."""
+
+    page_size: int
+    free: Tree
+    main: Tree
+    last_page: int
+    transaction: int
+
+
+_TREE = struct.Struct("=IHHQQQQQ")
+_META = struct.Struct("=IIQQ")  # magic, version, address, map size; then two trees, two numbers
+_META_END = struct.Struct("=QQ")
+_META_SIZE = _META.size + 2 * _TREE.size + _META_END.size
+
+
+def read_metas(descriptor: int) -> tuple[Meta, Meta]:
+    """Both meta pages, checked for all that must hold before LMDB maps the file.
+
+    Raises
+    ------
+    DamagedStoreError
+        They are damaged, or the file ends before the last page that they name.
+    """
+    first = _read_meta(descriptor, 0, 0)
+    return first, _read_meta(descriptor, 1, first.page_size)
+
+
+def _read_meta(descriptor: int, number: int, offset: int) -> Meta:
+    page = pread(descriptor, _HEADER + _META_SIZE, offset)
+    _require(len(page) == _HEADER + _META_SIZE, "a meta page is cut off")
+    magic, version, _, _ = _META.unpack_from(page, _HEADER)
+    free = Tree(*_TREE.unpack_from(page, _HEADER + _META.size))
+    main = Tree(*_TREE.unpack_from(page, _HEADER + _META.size + _TREE.size))
+    last, transaction = _META_END.unpack_from(page, _HEADER + _META_SIZE - _META_END.size)
+    meta = Meta(free.pad, free, main, last, transaction)  # LMDB keeps the page size there
+    _require(magic == _MAGIC and version == _VERSION and page[10] & _PAGE_META, "no meta page")
+    _require(meta.page_size in _PAGE_SIZES, "page size")
+    _require(number == 0 or meta.page_size == offset, "page size")
+    _require(free.flags == 0x08 and main.flags == 0, "database flags")
+    # LMDB finds the meta page of a transaction by the parity of its number.
+    _require(transaction == 0 or transaction % 2 == number, "transaction number")
+    size = os.fstat(descriptor).st_size
+    _require(1 <= last < size // meta.page_size, "the file is cut off")
+    return meta
+
+
+def check_pages(descriptor: int, meta: Meta, limit: int | None = None) -> None:
+    """Check each page that LMDB would follow a pointer through or into.
+
+    Parameters
+    ----------
+    descriptor
+        The data file, opened for reading.
+    meta
+        A transaction that nobody overwrites meanwhile: one that a reader holds.
+    limit
+        Branch and leaf pages to read at most: where there are more, none but those of
+        the main database are checked.
+
+    Raises
+    ------
+    DamagedStoreError
+        A pointer leads outside of its page or of the file, or two lead to one page.
+    """
+    walk = _Walk(descriptor, meta)
+    named = walk.databases()
+    pages = sum(tree.branch_pages + tree.leaf_pages for tree in (meta.free, *named))
+    if limit is not None and pages > limit:
+        return
+    for tree in named:
+        walk.tree(tree, key_size=8)
+    for _, value in walk.tree(meta.free, key_size=8, values=True):
+        # A page number that is free and in use would let an append overwrite an image.
+        free = np.frombuffer(value[: len(value) & ~7], np.uint64)
+        _require(len(free) > 0 and free[0] < len(free), "free list")
+        count = int(free[0])
+        walk.use(free[1 : 1 + count], np.ones(count, np.int64))
+
+
+class _Walk:
+    """One pass over the trees of a transaction, marking the pages that they use."""
+
+    def __init__(self, descriptor: int, meta: Meta) -> None:
+        self._descriptor = descriptor
+        self._meta = meta
+        self._size = meta.page_size
+        self._used = np.zeros(meta.last_page + 1, np.bool_)
+        self._used[:2] = True
+
+    def databases(self) -> list[Tree]:
+        """The named databases."""
+        found = []
+        for flags, value in self.tree(self._meta.main, key_size=0, values=True):
+            if flags == _NODE_DATABASE:
+                _require(len(value) == _TREE.size, "database record")
+                found.append(Tree(*_TREE.unpack(value)))
+                _require(found[-1].flags == 0, "database record")
+        return found
+
+    def use(self, first: NDArray[np.uint64], count: NDArray[np.int64]) -> None:
+        """Mark runs of pages, which must lie inside the file and be used by nothing else."""
+        _require(bool((first < len(self._used)).all()), "page number")
+        start = first.astype(np.int64)
+        order = np.argsort(start)
+        start, count = start[order], count[order]
+        stop = start + count
+        _require(
+            bool((start[1:] >= stop[:-1]).all() and (stop <= len(self._used)).all()),
+            "page used twice",
+        )
+        pages = np.repeat(start - (np.cumsum(count) - count), count)
+        pages += np.arange(len(pages))
+        _require(not self._used[pages].any(), "page used twice")
+        self._used[pages] = True
+
+    def tree(self, tree: Tree, key_size: int, values: bool = False) -> list[tuple[int, bytes]]:
+        """Check a tree, all pages of a level at once.
+
+        Returns flags and value of its records where `values` asks for them. A `key_size`
+        of 0 stands for any.
+        """
+        if tree.depth == tree.entries == 0 and tree.root == _NO_PAGE:
+            return []
+        _require(1 <= tree.depth <= 32, "depth")
+        numbers = np.array([tree.root], np.uint64)
+        for level in range(tree.depth):
+            leaf = level == tree.depth - 1
+            self.use(numbers, np.ones(len(numbers), np.int64))
+            data = self._read_pages(numbers)
+            page, start, size, flags = self._nodes(data, numbers, leaf, key_size)
+            # In a branch these 48 bits are the page below.
+            numbers = (size | flags << 32).astype(np.uint64)
+        _require(len(start) == tree.entries, "number of records")
+        return self._records(data, page, start, size, flags, values)
+
+    def _read_pages(self, numbers: NDArray[np.uint64]) -> bytes:
+        size = self._size
+        data = b"".join([pread(self._descriptor, size, n * size) for n in numbers.tolist()])
+        _require(len(data) == len(numbers) * size, "the file is cut off")
+        return data
+
+    def _nodes(
+        self, data: bytes, numbers: NDArray[np.uint64], leaf: bool, key_size: int
+    ) -> tuple[NDArray[np.int64], ...]:
+        """Of each node: where its page is in `data`, where its value is there, size, flags."""
+        words = np.frombuffer(data, np.uint16)
+        head = words.reshape(len(numbers), -1)[:, : _HEADER // 2].astype(np.int64)
+        own = head[:, 0] | head[:, 1] << 16 | head[:, 2] << 32
+        lower, upper = head[:, 6], head[:, 7]
+        count = (lower - _HEADER) >> 1
+        _require(bool((own == numbers.astype(np.int64)).all()), "page number")
+        _require(bool((head[:, 5] == (_PAGE_LEAF if leaf else _PAGE_BRANCH)).all()), "page type")
+        sound = (lower <= upper) & (upper <= self._size) & (count >= (1 if leaf else 2))
+        _require(bool(sound.all()), "page bounds")
+        page = np.repeat(np.arange(len(numbers)) * self._size, count)
+        slot = np.arange(len(page)) - np.repeat(np.cumsum(count) - count, count)
+        node = words[(page + _HEADER) // 2 + slot].astype(np.int64)
+        sound = (node >= np.repeat(upper, count)) & (node % 2 == 0) & (node <= self._size - 8)
+        _require(bool(sound.all()), "node")
+        low, high, flags, key = (
+            words[(page + node) // 2 + field].astype(np.int64) for field in range(4)
+        )
+        # The first key of a branch is never looked at, and empty.
+        sound = (key == key_size) | (key_size == 0) | ((slot == 0) & (not leaf))
+        start = node + 8 + key
+        _require(bool((sound & (start <= self._size)).all()), "key")
+        return page, start, low | high << 16, flags
+
+    def _records(
+        self,
+        data: bytes,
+        page: NDArray[np.int64],
+        start: NDArray[np.int64],
+        size: NDArray[np.int64],
+        flags: NDArray[np.int64],
+        values: bool,
+    ) -> list[tuple[int, bytes]]:
+        """Check where the values of leaf pages lie, and return them if asked to."""
+        big = flags == _NODE_BIG  # its value is the number of the first of its own pages
+        _require(bool((flags <= (_NODE_DATABASE if values else _NODE_BIG)).all()), "record")
+        here = np.where(big, 8, size)
+        _require(bool((start + here <= self._size).all()), "record")
+        start = page + start
+        pointers = np.frombuffer(data, np.uint8)[start[big, None] + np.arange(8)]
+        first = pointers.view(np.uint64).ravel()
+        self.use(first, -(-(_HEADER + size[big]) // self._size))
+        if not values:
+            return []
+        found = [data[a : a + n] for a, n in zip(start.tolist(), here.tolist(), strict=True)]
+        for place, page in zip(np.flatnonzero(big).tolist(), first.tolist(), strict=True):
+            offset = page * self._size + _HEADER
+            found[place] = pread(self._descriptor, int(size[place]), offset)
+        return list(zip(flags.tolist(), found, strict=True))
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise DamagedStoreError(f"data.mdb is damaged: {what}")

@@ -1,0 +1,398 @@
+"""Images in HDF5 files, with h5py.
+
+On-disk format, version 1::
+
+    store.json
+    write.lock
+    commit                            the commit record, see `storage_impl._commit`
+    segments/00000000-00010000.h5     the images 0 to 9,999
+    segments/00010000-00010001.h5     ...
+
+A segment is an HDF5 file of superblock version 3, which every HDF5 since 1.10 reads, and
+whose metadata carry checksums of their own. It holds three datasets::
+
+    images     (n, H, W, C) u8   contiguous, or chunked where an option asks for it
+    labels     (n,) i64          contiguous
+    checksums  (n + 1,) u64      contiguous: of each image, then XXH3-64 of the labels
+
+all little-endian. It is written aside, synced, renamed and never opened for writing again: HDF5
+has no journal, and a file that is cut off while it is open for writing may lose
+what it held before. A call writes one segment, or several when it brings more than
+1 GiB or 1,048,576 images at once. Segments at and beyond the committed count are what an
+interrupted call left: ignored, and removed by the next writer.
+
+Many small writes are not what HDF5 is made for: each call makes a file. LMDB is.
+
+What is checked when: opening checks that the segments are there, without a gap, and long
+enough for their images. The inside of a segment is checked when it is first read.
+"""
+
+import os
+import re
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import h5py
+import numpy as np
+from h5py import h5d, h5l, h5s, h5t, h5z
+from numpy.typing import NDArray
+
+from storage_impl import _inputs
+from storage_impl._checksum import digest
+from storage_impl._commit import INITIAL, CommitRecord
+from storage_impl._files import check_regular, open_regular, sync_directory, sync_file, write_new
+from storage_impl._marker import Marker, Options
+from storage_impl.base import ImageStore, Source, Staged, Sums
+from storage_impl.errors import DamagedStoreError, InvalidInputError, StorageError, read_error
+
+_COMMIT = "commit"
+_SEGMENTS = "segments"
+_NAME = re.compile(r"(\d{8,12})-(\d{8,12})\.h5")
+_ASIDE = ".tmp"
+
+_SEGMENT_BYTES = 1 << 30
+_SEGMENT_IMAGES = 1 << 20
+_OPEN_SEGMENTS = 32
+_MAX_RATIO = 1100  # deflate shrinks 1,032 times at most
+_DATA_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # of h5py, for a bad file
+
+
+class Hdf5Store(ImageStore):
+    """A store of immutable HDF5 files.
+
+    Other Parameters
+    ----------------
+    chunk_images : int or None, optional
+        Images in a chunk. None, the default, lays the images out contiguously.
+    gzip_level : int or None, optional
+        1 to 9, compresses each chunk; needs `chunk_images`. None, the default, does not.
+
+    Notes
+    -----
+    Each call that writes makes a file, which costs milliseconds whatever it holds: give
+    `write_many` as many images as there are.
+    """
+
+    backend = "hdf5"
+    _defaults: ClassVar[Options] = {"chunk_images": None, "gzip_level": None}
+    _errors = (OSError, RuntimeError)
+
+    _commit: int
+    _record: CommitRecord
+
+    @classmethod
+    def _check_options(cls, options: dict[str, Any]) -> Options:
+        checked = super()._check_options(options)
+        if checked["gzip_level"] is not None and checked["chunk_images"] is None:
+            raise InvalidInputError("gzip_level needs chunk_images: HDF5 compresses chunk by chunk")
+        return checked
+
+    @classmethod
+    def _check_option(cls, name: str, value: object) -> int | None:
+        if value is None:
+            return None
+        high = 9 if name == "gzip_level" else _SEGMENT_IMAGES
+        return _inputs.whole_number(name, value, 1, high)
+
+    @classmethod
+    def _make(cls, directory: Path, marker: Marker) -> None:
+        (directory / _SEGMENTS).mkdir()
+        write_new(directory / _COMMIT, INITIAL, sync=marker.durable)
+
+    def _open(self) -> int:
+        self._directory = self.path / _SEGMENTS
+        self._one = h5s.create_simple((1, *self.image_shape))
+        self._open_segments: OrderedDict[int, _Segment] = OrderedDict()
+        self._segments_lock = threading.Lock()
+        flags = os.O_RDONLY if self._lock is None else os.O_RDWR
+        commit = open_regular(self.path / _COMMIT, flags)
+        try:
+            self._record = CommitRecord(commit)
+            self._starts, self._stops = self._list(self._record.count)
+        except BaseException:
+            os.close(commit)
+            raise
+        self._commit = commit
+        self._unsynced = len(self._starts)
+        return self._record.count
+
+    def _close(self) -> None:
+        os.close(self._commit)
+        self._open_segments.clear()  # which closes the files
+
+    def _forget(self) -> None:
+        self._close()  # descriptors and HDF5's ids are the child's own copies
+
+    def _list(self, count: int) -> tuple[list[int], list[int]]:
+        """Where the committed segments start and stop."""
+        starts, stops = [], []
+        expected = 0
+        for start, stop, name in sorted(_parse(self._directory)):
+            if start >= count:
+                break
+            if start != expected or not start < stop <= count:
+                raise DamagedStoreError(
+                    f"{self._directory}: {name} does not follow image {expected - 1}"
+                )
+            size = check_regular(self._directory / name).st_size
+            if (stop - start) * self._image_bytes > size * self._shrinks():
+                raise DamagedStoreError(f"{self._directory / name} is cut off: {size:,} bytes")
+            starts.append(start)
+            stops.append(stop)
+            expected = stop
+        if expected != count:
+            raise DamagedStoreError(
+                f"{self._directory}: the segment that starts with image {expected} is missing"
+            )
+        return starts, stops
+
+    def _shrinks(self) -> int:
+        return 1 if self._options["gzip_level"] is None else _MAX_RATIO
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def _append(self, source: Source) -> None:
+        self._record.check(self.path)
+        starts, stops = [], []
+        limit = max(min(_SEGMENT_BYTES // self._image_bytes, _SEGMENT_IMAGES), 1)
+        for part in source.parts(limit):
+            stop = part.first + len(part.images)
+            self._write_segment(self._segment_path(part.first, stop), part)
+            starts.append(part.first)
+            stops.append(stop)
+        if not starts:
+            return
+        if self.durable:
+            sync_directory(self._directory)
+        self._record.commit(stops[-1], sync=self.durable)
+        self._starts += starts
+        self._stops += stops
+
+    def _write_segment(self, path: Path, part: Staged) -> None:
+        chunk, level = self._options["chunk_images"], self._options["gzip_level"]
+        chunks = None if chunk is None else (min(chunk, len(part.images)), *self.image_shape)
+        sums = np.append(part.sums, np.uint64(digest(part.labels.tobytes())))
+        aside = path.with_name(path.name + _ASIDE)
+        descriptor = open_regular(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        # Through a Python file, because on a full disk HDF5's own driver ends in a signal when
+        # the file is closed.
+        with os.fdopen(descriptor, "w+b") as raw:
+            with h5py.File(raw, "w", libver=("v110", "v110")) as file:
+                file.create_dataset(
+                    "images",
+                    data=part.images,
+                    chunks=chunks,
+                    compression="gzip" if level else None,
+                    compression_opts=level,
+                )
+                file.create_dataset("labels", data=part.labels, dtype="<i8")
+                file.create_dataset("checksums", data=sums, dtype="<u8")
+            raw.flush()
+            if self.durable:
+                os.fsync(raw.fileno())
+        os.replace(aside, path)
+
+    def _discard(self, count: int) -> None:
+        if self._record.in_doubt:
+            return
+        for start, _, name in _parse(self._directory):
+            if start >= count:
+                os.unlink(self._directory / name)
+        for aside in self._directory.glob(f"*{_ASIDE}"):
+            os.unlink(aside)
+
+    def _sync(self) -> None:
+        for start, stop in zip(
+            self._starts[self._unsynced :], self._stops[self._unsynced :], strict=True
+        ):
+            sync_file(self._segment_path(start, stop))
+        sync_directory(self._directory)
+        os.fsync(self._commit)
+
+    def _segment_path(self, start: int, stop: int) -> Path:
+        return self._directory / f"{start:08d}-{stop:08d}.h5"
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def _read_one(self, index: int) -> tuple[NDArray[np.uint8], int, int]:
+        segment = self._segment(index)
+        image = np.empty(self.image_shape, np.uint8)
+        segment.read_image(index - segment.start, self._one, image)
+        return (
+            image,
+            int(segment.labels[index - segment.start]),
+            int(segment.sums[index - segment.start]),
+        )
+
+    def _read_range(
+        self,
+        start: int,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        sums: Sums | None,
+    ) -> None:
+        for segment, inside, here in self._pieces(start, len(images)):
+            segment.read_images(inside, images[here])
+            labels[here] = segment.labels[inside]
+            if sums is not None:
+                sums[here] = segment.sums[inside]
+
+    def _read_indices(
+        self,
+        indices: NDArray[np.int64],
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        sums: Sums | None,
+    ) -> None:
+        # One selection of many images costs HDF5 more than many of one, but for runs.
+        ends = np.flatnonzero(np.diff(indices, append=-2) != 1) + 1
+        position = 0
+        for stop in ends.tolist():
+            index = int(indices[position])
+            if stop - position == 1:
+                segment = self._segment(index)
+                inside = index - segment.start
+                segment.read_image(inside, self._one, images[position])
+                labels[position] = segment.labels[inside]
+                if sums is not None:
+                    sums[position] = segment.sums[inside]
+            else:
+                run = slice(position, stop)
+                self._read_range(
+                    index, images[run], labels[run], None if sums is None else sums[run]
+                )
+            position = stop
+
+    def _read_labels(self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64]) -> None:
+        if isinstance(wanted, range):
+            for segment, inside, here in self._pieces(wanted.start, len(wanted)):
+                labels[here] = segment.labels[inside]
+            return
+        owners = np.searchsorted(self._stops, wanted, side="right")
+        for number in sorted(set(owners.tolist())):
+            start = self._starts[number]
+            here = owners == number
+            labels[here] = self._segment(start).labels[wanted[here] - start]
+
+    def _pieces(self, start: int, count: int) -> Iterator[tuple["_Segment", slice, slice]]:
+        """The segments of consecutive images: which of the segment go where in the result."""
+        position = 0
+        while position < count:
+            segment = self._segment(start + position)
+            inside = start + position - segment.start
+            length = min(segment.stop - segment.start - inside, count - position)
+            yield segment, slice(inside, inside + length), slice(position, position + length)
+            position += length
+
+    def _segment(self, index: int) -> "_Segment":
+        number = bisect_right(self._stops, index)
+        with self._segments_lock:
+            segment = self._open_segments.get(number)
+            if segment is None:
+                start, stop = self._starts[number], self._stops[number]
+                path = self._segment_path(start, stop)
+                try:
+                    segment = _Segment(path, start, stop, self.image_shape, self._shrinks())
+                except _DATA_ERRORS as error:
+                    if isinstance(error, StorageError):
+                        raise
+                    raise read_error(f"{path} cannot be read", error) from error
+                self._open_segments[number] = segment
+                if len(self._open_segments) > _OPEN_SEGMENTS:
+                    # Not closed, but let go: another thread may be reading it.
+                    self._open_segments.popitem(last=False)
+            else:
+                self._open_segments.move_to_end(number)
+        return segment
+
+
+class _Segment:
+    """A segment open for reading, checked so that it can lead nowhere else."""
+
+    def __init__(
+        self, path: Path, start: int, stop: int, image_shape: tuple[int, int, int], shrinks: int
+    ) -> None:
+        self.start = start
+        self.stop = stop
+        self._path = path
+        self._lock = threading.Lock()  # the selection of `_space` is shared by all threads
+        size = check_regular(path).st_size
+        count = stop - start
+        file = h5py.File(path, "r", locking=False)
+        self._images = _open_dataset(file, "images", "u1", (count, *image_shape), size, shrinks)
+        self._space = self._images.get_space()
+        self.labels = _read_whole(_open_dataset(file, "labels", "<i8", (count,), size, 1))
+        sums = _read_whole(_open_dataset(file, "checksums", "<u8", (count + 1,), size, 1))
+        self.sums, of_labels = sums[:-1], sums[-1]
+        if digest(self.labels.tobytes()) != of_labels:
+            raise DamagedStoreError(
+                f"{path}: the labels of images {start} to {stop - 1} are damaged"
+            )
+        self._file = file
+
+    def read_image(self, inside: int, one: h5s.SpaceID, out: NDArray[np.uint8]) -> None:
+        with self._lock:
+            self._space.select_hyperslab((inside, 0, 0, 0), one.shape)
+            self._images.read(one, self._space, out, h5t.NATIVE_UINT8)
+
+    def read_images(self, inside: slice, out: NDArray[np.uint8]) -> None:
+        memory = h5s.create_simple(out.shape)
+        with self._lock:
+            self._space.select_hyperslab((inside.start, 0, 0, 0), out.shape)
+            self._images.read(memory, self._space, out, h5t.NATIVE_UINT8)
+
+
+def _open_dataset(
+    file: h5py.File, name: str, dtype: str, shape: tuple[int, ...], file_size: int, shrinks: int
+) -> h5d.DatasetID:
+    """Open a dataset that holds its data in this file and declares no more than is there."""
+    key = name.encode()
+
+    def require(condition: bool, what: str) -> None:
+        if not condition:
+            raise DamagedStoreError(f"{file.filename}: {name} {what}")
+
+    require(file.id.links.get_info(key).type == h5l.TYPE_HARD, "is a link to elsewhere")
+    dataset = h5d.open(file.id, key)
+    space = dataset.get_space()
+    require(
+        space.is_simple() and space.shape == shape,
+        f"has the shape {space.shape}, expected {shape}",
+    )
+    require(dataset.get_type().equal(h5t.py_create(np.dtype(dtype))), f"is not of type {dtype}")
+    properties = dataset.get_create_plist()
+    declared = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+    require(properties.get_external_count() == 0, "keeps its data in another file")
+    if properties.get_layout() == h5d.CONTIGUOUS:
+        offset = dataset.get_offset()
+        require(
+            offset is not None
+            and dataset.get_storage_size() == declared
+            and offset + declared <= file_size,
+            "lies outside of the file",
+        )
+        return dataset
+    require(properties.get_layout() == h5d.CHUNKED and len(shape) == 4, "has an unknown layout")
+    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    require(filters in ([], [h5z.FILTER_DEFLATE]), "uses a filter other than gzip")
+    chunk = properties.get_chunk()
+    require(chunk[0] <= shape[0] and chunk[1:] == shape[1:], f"has chunks of {chunk}")
+    require(declared <= file_size * shrinks, "declares more than the file can hold")
+    return dataset
+
+
+def _read_whole(dataset: h5d.DatasetID) -> NDArray[Any]:
+    data = np.empty(dataset.shape, dataset.dtype)
+    dataset.read(h5s.ALL, h5s.ALL, data)
+    return data
+
+
+def _parse(directory: Path) -> Iterator[tuple[int, int, str]]:
+    """Start, stop and name of each segment."""
+    for name in os.listdir(directory):
+        if match := _NAME.fullmatch(name):
+            yield int(match[1]), int(match[2]), name
