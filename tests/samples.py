@@ -1,0 +1,19 @@
+"""Images and labels that follow from their index, so that any process can tell which it sees."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHAPE = (5, 7, 3)
+
+
+def images_of(count: int, shape: tuple[int, int, int] = SHAPE, first: int = 0) -> NDArray[np.uint8]:
+    """The images `first` to ``first + count - 1``, each unlike the others."""
+    index = np.arange(first, first + count, dtype=np.int64)[:, np.newaxis]
+    place = np.arange(int(np.prod(shape)), dtype=np.int64)
+    values = (index * 7919 + place * 104_729) ^ (index * place >> 3)
+    return (values & 255).astype(np.uint8).reshape(count, *shape)
+
+
+def labels_of(count: int, first: int = 0) -> NDArray[np.int64]:
+    """Their labels, some of them negative."""
+    return np.arange(first, first + count, dtype=np.int64) * 1_000_003 - 5_000_000

@@ -1,0 +1,402 @@
+"""The contract, and what is special to HDF5."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import storage_impl
+from tests import commit_record
+from tests.contract import COUNT, StoreContract
+from tests.samples import SHAPE, images_of, labels_of
+
+h5py = pytest.importorskip("h5py")
+xxhash = pytest.importorskip("xxhash")
+
+
+def segments(path: Path) -> list[tuple[int, int, Path]]:
+    """First index, index after the last one, and file of each segment that is committed."""
+    found = []
+    reached, count = 0, commit_record.count(path / "commit")
+    while reached < count:
+        (file,) = (path / "segments").glob(f"{reached:08d}-*.h5")
+        stop = int(file.stem.partition("-")[2])
+        assert reached < stop <= count
+        assert file.name == f"{reached:08d}-{stop:08d}.h5"
+        found.append((reached, stop, file))
+        reached = stop
+    return found
+
+
+def segment_of(path: Path, index: int) -> tuple[Path, int]:
+    """The file that holds an image, and its row there."""
+    for first, stop, file in segments(path):
+        if first <= index < stop:
+            return file, index - first
+    raise IndexError(index)
+
+
+def place_of(path: Path, index: int, name: str) -> tuple[Path, int, int]:
+    """File, offset and length of an image's row in a dataset."""
+    file, row = segment_of(path, index)
+    with h5py.File(file, "r") as opened:
+        dataset = opened[name]
+        return file, dataset.id.get_offset() + row * dataset[row].nbytes, dataset[row].nbytes
+
+
+def row_of(path: Path, index: int, name: str) -> bytes:
+    """The bytes of an image's row in a dataset, where they lie in the file."""
+    file, offset, length = place_of(path, index, name)
+    return file.read_bytes()[offset : offset + length]
+
+
+def put_row(path: Path, index: int, name: str, data: bytes) -> None:
+    """Overwrite them, past HDF5."""
+    file, offset, _ = place_of(path, index, name)
+    with open(file, "r+b") as raw:
+        raw.seek(offset)
+        raw.write(data)
+
+
+def labels_check(file: Path) -> int:
+    """The checksum that follows those of the images: of all labels."""
+    with h5py.File(file, "r") as opened:
+        return int(xxhash.xxh3_64_intdigest(opened["labels"][()].tobytes()))
+
+
+class TestHdf5(StoreContract):
+    """HDF5 keeps every promise."""
+
+    backend = "hdf5"
+    options: list[dict[str, Any]] = [
+        {"chunk_images": 1},
+        {"chunk_images": 3},
+        {"chunk_images": 1000},
+        {"chunk_images": 3, "gzip_level": 1},
+        {"chunk_images": 1000, "gzip_level": 9},
+        {"chunk_images": None, "gzip_level": None},
+    ]
+    bad_options = {
+        "chunk of none": ({"chunk_images": 0}, r"chunk_images.*integer.*0"),
+        "negative chunk": ({"chunk_images": -5}, r"chunk_images.*integer.*-5"),
+        "float chunk": ({"chunk_images": 1.5}, r"chunk_images.*1\.5"),
+        "boolean chunk": ({"chunk_images": True}, r"chunk_images.*True"),
+        "level above": ({"chunk_images": 1, "gzip_level": 10}, r"gzip_level.*1 to 9.*10"),
+        "level below": ({"chunk_images": 1, "gzip_level": 0}, r"gzip_level.*1 to 9.*0"),
+        "boolean level": ({"chunk_images": 1, "gzip_level": True}, r"gzip_level.*True"),
+        "level without chunks": ({"gzip_level": 5}, r"gzip_level needs chunk_images"),
+        "of another backend": ({"readahead": True}, r"hdf5.*readahead.*chunk_images.*gzip_level"),
+    }
+
+    def content(self, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        images = [np.empty((0, *self.shape_of(path)), np.uint8)]
+        labels = [np.empty(0, np.int64)]
+        for first, stop, file in segments(path):
+            with h5py.File(file, "r") as opened:
+                assert set(opened) == {"images", "labels", "checksums"}
+                assert opened["images"].dtype == np.uint8
+                assert opened["labels"].dtype == np.dtype("<i8")
+                assert opened["checksums"].dtype == np.dtype("<u8")
+                images.append(opened["images"][()])
+                labels.append(opened["labels"][()])
+                assert len(images[-1]) == len(labels[-1]) == stop - first
+                assert len(opened["checksums"]) == stop - first + 1
+                assert opened["checksums"][-1] == labels_check(file)
+        return np.concatenate(images), np.concatenate(labels)
+
+    def checksums(self, path: Path) -> list[int]:
+        found: list[int] = []
+        for _, _, file in segments(path):
+            with h5py.File(file, "r") as opened:
+                found += opened["checksums"][:-1].tolist()
+        return found
+
+    def leftovers(self, path: Path) -> list[str]:
+        expected = {path / name for name in ("store.json", "write.lock", "commit", "segments")}
+        expected |= {file for _, _, file in segments(path)}
+        extra = sorted(
+            str(entry.relative_to(path)) for entry in path.rglob("*") if entry not in expected
+        )
+        if (path / "commit").stat().st_size != commit_record.SIZE:
+            extra.append("bytes after the commit record")
+        return extra
+
+    def damage_pixel(self, path: Path, index: int) -> None:
+        row = row_of(path, index, "images")
+        put_row(path, index, "images", bytes([row[0] ^ 1]))
+
+    def damage_label(self, path: Path, index: int) -> None:
+        row = row_of(path, index, "labels")
+        put_row(path, index, "labels", bytes([row[0] ^ 1]))
+
+    def swap(self, path: Path, one: int, other: int) -> None:
+        for name in ("images", "labels", "checksums"):
+            row = row_of(path, one, name)
+            put_row(path, one, name, row_of(path, other, name))
+            put_row(path, other, name, row)
+        file, _ = segment_of(path, one)
+        check = labels_check(file)
+        with h5py.File(file, "r+") as opened:
+            opened["checksums"][-1] = check
+
+    # -- special to HDF5 -----------------------------------------------------------------------
+
+    def test_segments_are_never_changed(self, path: Path) -> None:
+        """Each call is a file of its own, and a later one touches no earlier file."""
+        seen: dict[Path, bytes] = {}
+        written = 0
+        with self.create(path) as store:
+            for count in (3, 1, 4):
+                store.write_many(images_of(count, first=written), labels_of(count, written))
+                written += count
+                for file, data in seen.items():
+                    assert file.read_bytes() == data
+                seen = {file: file.read_bytes() for file in (path / "segments").iterdir()}
+        assert sorted(file.name for file in seen) == [
+            "00000000-00000003.h5",
+            "00000003-00000004.h5",
+            "00000004-00000008.h5",
+        ]
+
+    def test_reads_across_segments(self, path: Path) -> None:
+        """A read may begin and end in any segment, and indices come from all of them."""
+        written = 0
+        with self.create(path, durable=False) as store:
+            for count in (1, 2, 5, 1, 9, 5):
+                store.write_many(images_of(count, first=written), labels_of(count, written))
+                written += count
+        assert written == COUNT
+        with storage_impl.open_store(path, verify=True) as store:
+            for start in range(COUNT):
+                for stop in range(start, COUNT + 1, 4):
+                    images, labels = store.read_many(slice(start, stop))
+                    np.testing.assert_array_equal(images, images_of(COUNT)[start:stop])
+                    np.testing.assert_array_equal(labels, labels_of(COUNT)[start:stop])
+                    np.testing.assert_array_equal(
+                        store.read_labels(slice(start, stop)), labels_of(COUNT)[start:stop]
+                    )
+            rng = np.random.default_rng(3)
+            for size in (1, 5, 60):
+                some = rng.integers(COUNT, size=size)
+                np.testing.assert_array_equal(store.read_many(some)[0], images_of(COUNT)[some])
+                np.testing.assert_array_equal(store.read_many(some)[1], labels_of(COUNT)[some])
+                np.testing.assert_array_equal(store.read_labels(some), labels_of(COUNT)[some])
+
+    def test_images_are_contiguous(self, shared: Path) -> None:
+        """Unless told otherwise images lie one after another, uncompressed and unfiltered."""
+        for _, _, file in segments(shared):
+            with h5py.File(file, "r") as opened:
+                for name in ("images", "labels", "checksums"):
+                    assert opened[name].chunks is None
+                    assert opened[name].compression is None
+                    assert opened[name].id.get_offset() is not None
+
+    def test_chunks_and_gzip(self, path: Path) -> None:
+        """`chunk_images` and `gzip_level` are what HDF5 says of the images."""
+        with self.create(path, chunk_images=4, gzip_level=5) as store:
+            store.write_many(images_of(9), labels_of(9))
+            store.write_many(images_of(2), labels_of(2))
+        for first, stop, file in segments(path):
+            with h5py.File(file, "r") as opened:
+                assert opened["images"].chunks == (min(4, stop - first), *SHAPE)
+                assert opened["images"].compression == "gzip"
+                assert opened["images"].compression_opts == 5
+
+    @pytest.mark.parametrize(
+        "options", [{}, {"chunk_images": 2}, {"chunk_images": 5, "gzip_level": 1}]
+    )
+    def test_long_call_fills_several_segments(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+    ) -> None:
+        """A call too long for one segment makes several, all of them or none."""
+        monkeypatch.setattr("storage_impl.hdf5._SEGMENT_BYTES", 7 * 105)
+        monkeypatch.setattr("storage_impl.base._CHUNK_BYTES", 4 * 105)
+        with self.create(path, **options) as store:
+            store.write_many(images_of(20), labels_of(20))
+            with pytest.raises(storage_impl.InvalidInputError):
+                store.write_many(iter([*images_of(25), None]), [0] * 26)
+            assert len(store) == 20
+            store.write_many(iter(images_of(20, first=20)), labels_of(20, 20))
+            np.testing.assert_array_equal(store.read_many()[0], images_of(40))
+        assert all(stop - first <= 7 for first, stop, _ in segments(path))
+        self.check(path, 40)
+
+    def test_rest_of_an_interrupted_call(self, stored: Path) -> None:
+        """Files beyond the commit record are ignored, and the next writer removes them."""
+        file, _ = segment_of(stored, 0)
+        shutil.copy(file, stored / "segments" / f"{COUNT:08d}-{2 * COUNT:08d}.h5")
+        (stored / "segments" / f"{COUNT:08d}-{COUNT + 3:08d}.h5.tmp").write_bytes(b"half a file")
+        with storage_impl.open_store(stored) as store:
+            assert len(store) == COUNT
+            store.verify()
+        storage_impl.open_store(stored, "a").close()
+        self.check(stored, COUNT)
+        with storage_impl.open_store(stored, "a") as store:
+            store.write_many(images_of(5, first=COUNT), labels_of(5, COUNT))
+        self.check(stored, COUNT + 5)
+
+    def test_files_of_others_are_left_alone(self, stored: Path) -> None:
+        """A writer removes what its own kind left and nothing else."""
+        (stored / "segments" / "notes.txt").write_bytes(b"precious")
+        with storage_impl.open_store(stored, "a") as store:
+            store.write_many(images_of(2, first=COUNT), labels_of(2, COUNT))
+        assert (stored / "segments" / "notes.txt").read_bytes() == b"precious"
+
+    @pytest.mark.parametrize("level", [None, 6])
+    def test_damaged_chunk(self, path: Path, level: int | None) -> None:
+        """Damage inside a chunk is found, compressed or not; the other chunks are sound."""
+        with self.create(path, chunk_images=5, gzip_level=level) as store:
+            store.write_many(images_of(COUNT), labels_of(COUNT))
+        file, _ = segment_of(path, 0)
+        with h5py.File(file, "r") as opened:
+            chunk = opened["images"].id.get_chunk_info(1)
+            assert chunk.chunk_offset[0] == 5
+        with open(file, "r+b") as raw:
+            raw.seek(chunk.byte_offset + chunk.size // 2)
+            raw.write(b"\xa5\x5a\xa5")
+        with storage_impl.open_store(path, verify=True) as store:
+            with pytest.raises(storage_impl.DamagedImageError) as caught:
+                store.verify()
+            assert set(caught.value.indices) <= set(range(5, 10))
+            with pytest.raises(storage_impl.DamagedImageError):
+                store.read_many(slice(5, 10))
+            np.testing.assert_array_equal(store.read_many(slice(0, 5))[0], images_of(5))
+            np.testing.assert_array_equal(store.read_one(22)[0], images_of(COUNT)[22])
+
+    @pytest.mark.parametrize("mode", ["r", "a"])
+    @pytest.mark.parametrize("length", [0, 31])
+    def test_commit_record_cut_short(self, stored: Path, mode: str, length: int) -> None:
+        """Without a whole slot of the commit record there is no store."""
+        os.truncate(stored / "commit", length)
+        with pytest.raises(storage_impl.DamagedStoreError, match="commit record"):
+            storage_impl.open_store(stored, mode)
+
+    def test_damaged_slot(self, stored: Path) -> None:
+        """A commit that was cut short leaves the one before it standing."""
+        with storage_impl.open_store(stored, "a") as store:
+            store.write_many(images_of(5, first=COUNT), labels_of(5, COUNT))
+        slots = commit_record.slots(stored / "commit")
+        newest = max(range(2), key=lambda number: slots[number].serial)
+        with open(stored / "commit", "r+b") as file:
+            file.seek(newest * 32)
+            file.write(b"\xff" * 9)
+        with storage_impl.open_store(stored) as store:
+            assert len(store) == COUNT
+            store.verify()
+        storage_impl.open_store(stored, "a").close()
+        self.check(stored, COUNT)
+
+    @pytest.mark.parametrize("mode", ["r", "a"])
+    @pytest.mark.parametrize("missing", ["commit", "segments", "segment", "first segment"])
+    def test_missing_part(self, path: Path, mode: str, missing: str) -> None:
+        """A store that lost its commit record or a segment is damaged."""
+        with self.create(path) as store:
+            store.write_many(images_of(5), labels_of(5))
+            store.write_many(images_of(5, first=5), labels_of(5, 5))
+        match missing:
+            case "commit":
+                (path / "commit").unlink()
+            case "segments":
+                shutil.rmtree(path / "segments")
+            case _:
+                segment_of(path, 9 if missing == "segment" else 0)[0].unlink()
+        with pytest.raises(storage_impl.DamagedStoreError):
+            with storage_impl.open_store(path, mode) as store:
+                store.verify()
+
+    @pytest.mark.parametrize(
+        "replacement",
+        [
+            "empty",
+            "text",
+            "cut",
+            "no images",
+            "no labels",
+            "no checksums",
+            "group",
+            "float images",
+            "wide labels",
+            "short labels",
+            "another shape",
+            "more images",
+            "soft link",
+            "external link",
+            "virtual",
+            "external storage",
+            "unknown filter",
+        ],
+    )
+    def test_replaced_segment(self, stored: Path, tmp_path: Path, replacement: str) -> None:
+        """A segment that is not what this package writes is refused; no other file is read."""
+        file, _ = segment_of(stored, 0)
+        secret = tmp_path / "secret.h5"
+        shutil.copy(file, secret)
+        match replacement:
+            case "empty":
+                file.write_bytes(b"")
+            case "text":
+                file.write_bytes(b"no HDF5 file")
+            case "cut":
+                os.truncate(file, file.stat().st_size // 2)
+            case _:
+                with h5py.File(file, "r+") as opened:
+                    self.replace_in(opened, replacement, secret)
+        with pytest.raises(storage_impl.DamagedStoreError):
+            with storage_impl.open_store(stored) as store:
+                store.read_many()
+        with pytest.raises(storage_impl.DamagedStoreError):
+            with storage_impl.open_store(stored) as store:
+                store.read_one(0)
+        with pytest.raises(storage_impl.DamagedStoreError):
+            with storage_impl.open_store(stored) as store:
+                store.verify()
+
+    @staticmethod
+    def replace_in(file: Any, replacement: str, secret: Path) -> None:
+        """Put something else in place of a dataset."""
+        name = {"no labels": "labels", "wide labels": "labels", "short labels": "labels"}.get(
+            replacement, "checksums" if replacement == "no checksums" else "images"
+        )
+        data = file[name][()]
+        del file[name]
+        match replacement:
+            case "group":
+                file.create_group("images")
+            case "float images":
+                file["images"] = data.astype(np.float32)
+            case "wide labels":
+                file["labels"] = data.astype(np.float64)
+            case "short labels":
+                file["labels"] = data[:-1]
+            case "another shape":
+                file["images"] = data.reshape(COUNT, 7, 5, 3)
+            case "more images":
+                file["images"] = np.concatenate([data, data])
+            case "soft link":
+                file["elsewhere"] = data
+                file["images"] = h5py.SoftLink("/elsewhere")
+            case "external link":
+                file["images"] = h5py.ExternalLink(str(secret), "/images")
+            case "virtual":
+                layout = h5py.VirtualLayout(data.shape, np.uint8)
+                layout[:] = h5py.VirtualSource(str(secret), "images", data.shape)
+                file.create_virtual_dataset("images", layout)
+            case "external storage":
+                file.create_dataset(
+                    "images", data.shape, np.uint8, external=[(str(secret), 0, data.nbytes)]
+                )
+            case "unknown filter":
+                plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+                plist.set_chunk((5, *SHAPE))
+                plist.set_filter(32_000, h5py.h5z.FLAG_OPTIONAL, ())
+                h5py.h5d.create(
+                    file.id,
+                    b"images",
+                    h5py.h5t.NATIVE_UINT8,
+                    h5py.h5s.create_simple(data.shape),
+                    plist,
+                )
