@@ -1,0 +1,71 @@
+"""Write the goldens: small stores of format version 1, kept to be readable for ever.
+
+Run once for each version of the format, and never again after its release::
+
+    python -m tests.goldens.make
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import storage_impl
+
+HERE = Path(__file__).parent
+# Files that hold no data: locks, empty or of no meaning to another process.
+LOCKS = ("write.lock", "lock.mdb")
+
+
+class Golden(NamedTuple):
+    """How a golden is made."""
+
+    backend: str
+    image_shape: tuple[int, int, int]
+    durable: bool
+    options: dict[str, int | bool]
+    length: int = 11
+
+    def images(self) -> NDArray[np.uint8]:
+        """What it holds, by arithmetic alone."""
+        values = np.arange(self.length * int(np.prod(self.image_shape)), dtype=np.int64)
+        return (values * values // 7 % 256).astype(np.uint8).reshape(-1, *self.image_shape)
+
+    def labels(self) -> NDArray[np.int64]:
+        """The labels, with both ends of int64 among them."""
+        some = [3, 1, 4, -1, 5, -(2**63), 2**63 - 1, 9, 2, 6, 0]
+        return np.array([some[i % 11] for i in range(self.length)], np.int64)
+
+
+GOLDENS = {
+    "png-rgb": Golden("png", (5, 7, 3), True, {}),
+    "png-grey": Golden("png", (4, 3, 1), False, {"compress_level": 9}),
+    "png-rgba": Golden("png", (3, 6, 4), True, {"compress_level": 0}),
+    "lmdb-rgb": Golden("lmdb", (5, 7, 3), True, {}),
+    "lmdb-labels": Golden("lmdb", (1, 2, 1), False, {"readahead": False}, 600),
+    "hdf5-rgb": Golden("hdf5", (5, 7, 3), True, {}),
+    "hdf5-gzip": Golden("hdf5", (3, 6, 4), False, {"chunk_images": 3, "gzip_level": 6}),
+}
+
+
+def make(path: Path, golden: Golden) -> None:
+    """Write a golden: two calls for many images and, between them, one for a single one."""
+    images, labels = golden.images(), golden.labels()
+    with storage_impl.create_store(
+        path,
+        golden.backend,
+        image_shape=golden.image_shape,
+        durable=golden.durable,
+        **golden.options,
+    ) as store:
+        store.write_many(images[:6], labels[:6])
+        store.write_one(images[6], labels[6])
+        store.write_many(iter(images[7:]), iter(labels[7:]))
+
+
+if __name__ == "__main__":
+    for name, golden in GOLDENS.items():
+        make(HERE / name, golden)
+        for lock in LOCKS:
+            (HERE / name / lock).unlink(missing_ok=True)
