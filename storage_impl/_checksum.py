@@ -7,6 +7,9 @@ microseconds: zlib.crc32 1.8, google-crc32c 0.69, xxh3_64 0.47. Reading one
 from HDF5 costs about 0.5.
 """
 
+from collections.abc import Iterable
+from typing import cast
+
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
@@ -17,7 +20,7 @@ _MASK = 0xFFFF_FFFF_FFFF_FFFF
 
 def checksum(index: int, image: NDArray[np.uint8], label: int) -> int:
     """Checksum of one C-contiguous image, as an integer below 2**64."""
-    return xxhash.xxh3_64_intdigest(image, (index * _MULTIPLIER + label) & _MASK)
+    return xxhash.xxh3_64_intdigest(image.data, (index * _MULTIPLIER + label) & _MASK)
 
 
 def checksums(
@@ -30,7 +33,10 @@ def checksums(
 
 def digests(rows: NDArray[np.uint8], seeds: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """XXH3 of 64 bits of each row of (n, bytes), seeded one by one, as (n,) uint64."""
-    return np.fromiter(map(xxhash.xxh3_64_intdigest, rows, seeds.tolist()), np.uint64, len(rows))
+    # An array is a buffer to xxhash as it is; `.data` would cost a tenth of the time more.
+    buffers = cast("Iterable[memoryview]", rows)
+    hashes = map(xxhash.xxh3_64_intdigest, buffers, seeds.tolist())
+    return np.fromiter(hashes, np.uint64, len(rows))
 
 
 def digest(data: bytes | memoryview) -> int:

@@ -8,6 +8,7 @@ but regular files at the name itself.
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -198,7 +199,7 @@ class WriterLock:
         os.close(self._descriptor)
 
 
-if os.name == "nt":  # pragma: no cover
+if sys.platform == "win32":  # pragma: no cover
     import msvcrt
 
     def _lock(descriptor: int) -> None:

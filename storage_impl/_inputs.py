@@ -6,20 +6,22 @@ works with, or raises an error that says what was given and what is accepted.
 
 import operator
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from storage_impl.errors import InvalidIndexError, InvalidInputError
 
 CHANNELS = (1, 3, 4)
 _INT64 = np.iinfo(np.int64)
 _MAX_SIDE = 1 << 24
+_MAX_BYTES = 1 << 30
 
 Images = NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
-Labels = ArrayLike | Iterable[int]
+Labels = NDArray[np.integer[Any]] | Iterable[int]
 Selection = slice | Sequence[int] | NDArray[np.integer[Any]] | None
 
 
@@ -44,6 +46,8 @@ def image_shape(value: object) -> tuple[int, int, int]:
         )
     if channels not in CHANNELS:
         raise InvalidInputError(f"image_shape must have 1, 3 or 4 channels, got {value!r}")
+    if height * width * channels > _MAX_BYTES:
+        raise InvalidInputError(f"image_shape must be at most 1 GiB of pixels, got {value!r}")
     return height, width, channels
 
 
@@ -98,7 +102,7 @@ def chunks(
         _check_array("images", images, (len(images) if images.ndim else 0, *shape), None)
         checked = _label_array(labels, len(images))
         return _split_array(images, checked, shape, chunk_bytes)
-    if isinstance(images, (str, bytes)) or not isinstance(images, Iterable):
+    if _is_text(images) or not isinstance(images, Iterable):
         raise InvalidInputError(
             "images must be an array (N, height, width, channels) of uint8 or an iterable of "
             f"images, got {type(images).__name__}"
@@ -108,8 +112,8 @@ def chunks(
             one_image(image, shape)
         labels = _label_array(labels, len(images))
     elif isinstance(labels, np.ndarray):
-        labels = _label_array(labels, len(labels))
-    if isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable):
+        labels = _label_array(labels, labels.size)
+    if _is_text(labels) or not isinstance(labels, Iterable):
         raise InvalidInputError(
             f"labels must be integers, as many as images, got {type(labels).__name__}"
         )
@@ -129,10 +133,9 @@ def selection(value: Selection, count: int) -> range | NDArray[np.int64]:
         elif len(value) and not (0 <= min(value[0], value[-1]) <= max(value[0], value[-1]) < count):
             raise InvalidIndexError(f"indices must be 0 to {count - 1}, got {value}")
         return value if value.step == 1 else np.arange(*_bounds(value), dtype=np.int64)
-    try:
-        indices = np.asarray(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidIndexError(f"indices must be one-dimensional integers: {error}") from None
+    if isinstance(value, Sequence) and not _is_text(value):
+        return np.array([_position(item, count) for item in value], np.int64)
+    indices = np.asarray(value)
     if indices.ndim != 1:
         raise InvalidIndexError(
             "indices must be None, a slice or one-dimensional, got "
@@ -156,15 +159,7 @@ def selection(value: Selection, count: int) -> range | NDArray[np.int64]:
 
 def index(value: SupportsIndex, count: int) -> int:
     """One index, 0 to `count` - 1."""
-    try:
-        position = _integer(value)
-    except TypeError:
-        raise InvalidIndexError(
-            f"an index must be an integer, got {value!r} of type {type(value).__name__}"
-        ) from None
-    if not 0 <= position < count:
-        raise InvalidIndexError(f"an index must be {_accepted(count)}, got {position}")
-    return position
+    return _position(value, count, "an index must be an integer")
 
 
 def output(value: object, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -205,8 +200,26 @@ def _integer(value: object) -> int:
     return operator.index(value)  # type: ignore[arg-type]
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str | bytes)  # which can be iterated, too
+
+
 def _bounds(value: range) -> tuple[int, int, int]:
     return value.start, value.stop, value.step
+
+
+def _position(
+    value: object, count: int, accepted: str = "indices must be one-dimensional integers"
+) -> int:
+    try:
+        position = _integer(value)
+    except TypeError:
+        raise InvalidIndexError(
+            f"{accepted}, got {value!r} of type {type(value).__name__}"
+        ) from None
+    if not 0 <= position < count:
+        raise InvalidIndexError(f"{accepted}, {_accepted(count)}, got {position}")
+    return position
 
 
 def _accepted(count: int) -> str:
@@ -230,28 +243,33 @@ def _check_array(
 
 
 def _label_array(labels: Labels, count: int) -> NDArray[np.int64]:
-    if isinstance(labels, (str, bytes)):
+    if _is_text(labels):
         raise InvalidInputError(f"labels must be integers, got {type(labels).__name__}")
-    if isinstance(labels, Iterable) and not isinstance(labels, (np.ndarray, Sequence)):
-        # One more than there are images is enough to see that there are too many.
-        labels = list(islice(labels, count + 1))
-    try:
-        array = np.asarray(labels)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidInputError(f"labels must be one-dimensional integers: {error}") from None
+    if isinstance(labels, Iterable) and not isinstance(labels, np.ndarray):
+        if not isinstance(labels, Sequence):
+            # One more than there are images is enough to see that there are too many.
+            labels = list(islice(labels, count + 1))
+        labels = _label_list(labels)
+    array = np.asarray(labels)
     if array.ndim != 1:
         raise InvalidInputError(f"labels must be one-dimensional, got shape {array.shape}")
-    if len(array) != count:
-        raise InvalidInputError(f"{count:,} images need {count:,} labels, got {len(array):,}")
-    if count == 0:
-        return np.empty(0, np.int64)
-    if array.dtype.kind == "O":  # Python integers beyond 64 bits, or no integers at all
-        return np.array([one_label(label) for label in array], np.int64)
+    if len(array) == count == 0:
+        return np.empty(0, np.int64)  # numpy makes floats of an empty list
     if array.dtype.kind not in "iu":
         raise InvalidInputError(f"labels must be integers, got dtype {array.dtype}")
-    if array.dtype.kind == "u" and int(array.max()) > _INT64.max:
-        one_label(int(array.max()))
+    if len(array) != count:
+        raise InvalidInputError(f"{count:,} images need {count:,} labels, got {len(array):,}")
+    if array.dtype.kind == "u" and count:
+        one_label(array.max())
     return array.astype(np.int64, order="C", copy=False)
+
+
+def _label_list(labels: Sequence[int]) -> NDArray[np.int64]:
+    # Of mixed integers numpy would make floats, and of booleans among them integers.
+    if all(type(label) is int for label in labels):
+        with suppress(OverflowError):
+            return np.array(labels, np.int64)
+    return np.array([one_label(label) for label in labels], np.int64)
 
 
 def _split_array(

@@ -143,13 +143,13 @@ class _Walk:
 
     def use(self, first: NDArray[np.uint64], count: NDArray[np.int64]) -> None:
         """Mark runs of pages, which must lie inside the file and be used by nothing else."""
-        _require(bool((first < len(self._used)).all()), "page number")
+        _require((first < len(self._used)).all(), "page number")
         start = first.astype(np.int64)
         order = np.argsort(start)
         start, count = start[order], count[order]
         stop = start + count
         _require(
-            bool((start[1:] >= stop[:-1]).all() and (stop <= len(self._used)).all()),
+            (start[1:] >= stop[:-1]).all() and (stop <= len(self._used)).all(),
             "page used twice",
         )
         pages = np.repeat(start - (np.cumsum(count) - count), count)
@@ -189,25 +189,25 @@ class _Walk:
         """Of each node: where its page is in `data`, where its value is there, size, flags."""
         words = np.frombuffer(data, np.uint16)
         head = words.reshape(len(numbers), -1)[:, : _HEADER // 2].astype(np.int64)
-        own = head[:, 0] | head[:, 1] << 16 | head[:, 2] << 32
+        numbered = head[:, 0] | head[:, 1] << 16 | head[:, 2] << 32
         lower, upper = head[:, 6], head[:, 7]
         count = (lower - _HEADER) >> 1
-        _require(bool((own == numbers.astype(np.int64)).all()), "page number")
-        _require(bool((head[:, 5] == (_PAGE_LEAF if leaf else _PAGE_BRANCH)).all()), "page type")
+        _require((numbered == numbers.astype(np.int64)).all(), "page number")
+        _require((head[:, 5] == (_PAGE_LEAF if leaf else _PAGE_BRANCH)).all(), "page type")
         sound = (lower <= upper) & (upper <= self._size) & (count >= (1 if leaf else 2))
-        _require(bool(sound.all()), "page bounds")
+        _require(sound.all(), "page bounds")
         page = np.repeat(np.arange(len(numbers)) * self._size, count)
         slot = np.arange(len(page)) - np.repeat(np.cumsum(count) - count, count)
         node = words[(page + _HEADER) // 2 + slot].astype(np.int64)
         sound = (node >= np.repeat(upper, count)) & (node % 2 == 0) & (node <= self._size - 8)
-        _require(bool(sound.all()), "node")
+        _require(sound.all(), "node")
         low, high, flags, key = (
             words[(page + node) // 2 + field].astype(np.int64) for field in range(4)
         )
         # The first key of a branch is never looked at, and empty.
         sound = (key == key_size) | (key_size == 0) | ((slot == 0) & (not leaf))
         start = node + 8 + key
-        _require(bool((sound & (start <= self._size)).all()), "key")
+        _require((sound & (start <= self._size)).all(), "key")
         return page, start, low | high << 16, flags
 
     def _records(
@@ -221,22 +221,23 @@ class _Walk:
     ) -> list[tuple[int, bytes]]:
         """Check where the values of leaf pages lie, and return them if asked to."""
         big = flags == _NODE_BIG  # its value is the number of the first of its own pages
-        _require(bool((flags <= (_NODE_DATABASE if values else _NODE_BIG)).all()), "record")
+        _require((flags <= (_NODE_DATABASE if values else _NODE_BIG)).all(), "record")
         here = np.where(big, 8, size)
-        _require(bool((start + here <= self._size).all()), "record")
+        _require((start + here <= self._size).all(), "record")
         start = page + start
         pointers = np.frombuffer(data, np.uint8)[start[big, None] + np.arange(8)]
         first = pointers.view(np.uint64).ravel()
         self.use(first, -(-(_HEADER + size[big]) // self._size))
         if not values:
             return []
+        sizes: list[int] = size.tolist()
         found = [data[a : a + n] for a, n in zip(start.tolist(), here.tolist(), strict=True)]
-        for place, page in zip(np.flatnonzero(big).tolist(), first.tolist(), strict=True):
-            offset = page * self._size + _HEADER
-            found[place] = pread(self._descriptor, int(size[place]), offset)
+        for place, number in zip(np.flatnonzero(big).tolist(), first.tolist(), strict=True):
+            offset = number * self._size + _HEADER
+            found[place] = pread(self._descriptor, sizes[place], offset)
         return list(zip(flags.tolist(), found, strict=True))
 
 
-def _require(condition: bool, what: str) -> None:
+def _require(condition: object, what: str) -> None:
     if not condition:
         raise DamagedStoreError(f"data.mdb is damaged: {what}")

@@ -10,7 +10,7 @@ import shutil
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self, SupportsIndex
@@ -28,6 +28,7 @@ from storage_impl.errors import (
     DamagedImageError,
     DamagedStoreError,
     InvalidInputError,
+    NotAStoreError,
     ReadOnlyStoreError,
     StorageError,
     StoreExistsError,
@@ -102,7 +103,7 @@ class ImageStore(ABC):
         self.image_shape = marker.image_shape
         self.durable = marker.durable
         self.mode = mode
-        self.closed = False
+        self.closed = True  # until it is open, so that `__del__` leaves a failed opening alone
         self._options = marker.options
         self._image_bytes = int(np.prod(marker.image_shape, dtype=object))
         self._verify_reads = verify
@@ -112,7 +113,9 @@ class ImageStore(ABC):
         self._leftovers = False  # a failed call left something that could not be removed
         # False makes the next call open the handles of this process: see `_prepare`.
         self._ready = False
-        self._count = self._prepare()
+        self._count = self._open()
+        self._ready = True
+        self.closed = False
         _stores.add(self)
 
     # -- making and opening ------------------------------------------------------------------
@@ -162,28 +165,34 @@ class ImageStore(ABC):
                 # Whichever of the two it is now: nobody else can have written to it.
                 shutil.rmtree(aside if aside.exists() else path, ignore_errors=True)
                 lock.release()
-            if isinstance(error, cls._errors) and not isinstance(error, StorageError):
+            if cls._is_foreign(error):
                 raise write_error(f"{path} could not be created", error) from error
             raise
 
     @classmethod
     def open(cls, path: Path, marker: Marker, mode: str, verify: bool) -> Self:
         """Open an existing store; `storage_impl.open_store` says how."""
-        marker = marker._replace(options=cls._check_options(marker.options))
-        lock = WriterLock(path / _LOCK) if mode == "a" else None
         try:
+            marker = marker._replace(options=cls._check_options(marker.options))
+        except InvalidInputError as error:
+            raise NotAStoreError(f"{path} is not a store: {_marker.NAME}: {error}") from error
+        lock = None
+        try:
+            if mode == "a":
+                lock = WriterLock(path / _LOCK)
             store = cls(path, marker, mode, verify, lock)
-            if lock is not None:
+            if mode == "a":
+                lock = None  # the store's own from here on
                 try:
                     store._discard(store._count)
                 except BaseException:
-                    store._close()
+                    store.close()
                     raise
             return store
         except BaseException as error:
             if lock is not None:
                 lock.release()
-            if isinstance(error, cls._errors) and not isinstance(error, StorageError):
+            if cls._is_foreign(error):
                 raise read_error(f"{path} cannot be opened", error) from error
             raise
 
@@ -210,6 +219,11 @@ class ImageStore(ABC):
         with self._guard:
             if self.closed:
                 return
+            if self._writing:
+                raise InvalidInputError(
+                    "the iterable given to write_many closes the store that it is written to"
+                )
+            _stores.discard(self)
             try:
                 if self._ready and self._lock is not None and not self.durable:
                     self._sync()
@@ -330,11 +344,10 @@ class ImageStore(ABC):
             except BaseException as error:
                 try:
                     self._discard(start)
-                except (StorageError, *self._errors):
+                except Exception:  # the first error is the one to report
                     self._leftovers = True  # invisible, but in the way of the next write
-                if error is not source.error and not isinstance(error, StorageError):
-                    if isinstance(error, self._errors):
-                        raise write_error(f"writing to {self.path} failed", error) from error
+                if error is not source.error and self._is_foreign(error):
+                    raise write_error(f"writing to {self.path} failed", error) from error
                 raise
             finally:
                 self._writing = False
@@ -385,7 +398,7 @@ class ImageStore(ABC):
         try:
             image, label, stored = self._read_one(index)
         except self._errors as error:
-            raise self._read_failure([index], error) from error
+            raise self._read_failure(error) from error
         if self._verify_reads and checksum(index, image, label) != stored:
             raise DamagedImageError(f"checksum mismatch in {self.path}", [index])
         return image, label
@@ -454,7 +467,7 @@ class ImageStore(ABC):
         InvalidIndexError
             The store has no such image.
         DamagedStoreError
-            The labels cannot be read or, opened with ``verify=True``, are not what was written.
+            The labels cannot be read or are not what was written.
         ReadFailedError
             The system failed the read.
         """
@@ -464,9 +477,9 @@ class ImageStore(ABC):
         labels = np.empty(len(wanted), np.int64)
         if len(wanted):
             try:
-                self._read_labels(wanted, labels)
+                self._read_labels(wanted, labels, check=True)
             except self._errors as error:
-                raise self._read_failure(wanted, error) from error
+                raise self._read_failure(error) from error
         return labels
 
     def batches(
@@ -522,22 +535,26 @@ class ImageStore(ABC):
         try:
             self._check_structure()
         except self._errors as error:
-            raise self._read_failure(range(0), error) from error
+            raise self._read_failure(error) from error
         step = max(_VERIFY_BYTES // self._image_bytes, 1)
         images = np.empty((min(step, self._count), *self.image_shape), np.uint8)
         damaged: list[int] = []
+        failure: DamagedStoreError | None = None
         for start in range(0, self._count, step):
             block = range(start, min(start + step, self._count))
             try:
-                damaged += self._compare(block, images[: len(block)])
+                found = self._compare(block, images[: len(block)])
             except DamagedStoreError:
-                for index in block:
-                    try:
-                        damaged += self._compare(range(index, index + 1), images[:1])
-                    except DamagedStoreError:
-                        damaged.append(index)
+                found = [i for i in block if self._is_damaged(i, images[:1])]
+            damaged += found
+            try:
+                self.read_labels(block)
+            except DamagedStoreError as error:
+                failure = failure or error
         if damaged:
             raise DamagedImageError(f"not what was written to {self.path}", damaged)
+        if failure is not None:
+            raise failure
 
     def disk_usage(self) -> DiskUsage:
         """Bytes that the store takes.
@@ -559,14 +576,20 @@ class ImageStore(ABC):
         except OSError as error:
             raise read_error(f"{self.path} cannot be measured", error) from error
 
+    def _is_damaged(self, index: int, image: NDArray[np.uint8]) -> bool:
+        try:
+            return bool(self._compare(range(index, index + 1), image))
+        except DamagedStoreError:
+            return True
+
     def _compare(self, block: range, images: NDArray[np.uint8]) -> list[int]:
         labels = np.empty(len(block), np.int64)
         damaged = self._read_checked(block, images, labels)
         listed = np.empty(len(block), np.int64)
         try:
-            self._read_labels(block, listed)
+            self._read_labels(block, listed, check=False)
         except self._errors as error:
-            raise self._read_failure(block, error) from error
+            raise self._read_failure(error) from error
         return sorted({*damaged, *(block.start + np.flatnonzero(labels != listed)).tolist()})
 
     def _read_checked(
@@ -579,7 +602,7 @@ class ImageStore(ABC):
         stored = np.empty(len(wanted), np.uint64)
         self._read(wanted, images, labels, stored)
         indices = np.asarray(wanted, np.int64)
-        return indices[checksums(indices, images, labels) != stored].tolist()
+        return indices[checksums(indices, images, labels) != stored].tolist()  # type: ignore[no-any-return]
 
     def _read(
         self,
@@ -596,12 +619,17 @@ class ImageStore(ABC):
             else:
                 self._read_indices(wanted, images, labels, sums)
         except self._errors as error:
-            raise self._read_failure(wanted, error) from error
+            raise self._read_failure(error) from error
 
-    def _read_failure(self, indices: Iterable[int], error: Exception) -> StorageError:
+    def _read_failure(self, error: Exception) -> StorageError:
         if isinstance(error, StorageError):
             return error
         return read_error(f"reading from {self.path} failed", error)
+
+    @classmethod
+    def _is_foreign(cls, error: BaseException) -> bool:
+        """Whether an error is the library's or the system's, and not yet one of `errors`."""
+        return isinstance(error, cls._errors) and not isinstance(error, StorageError)
 
     # -- handles -----------------------------------------------------------------------------
 
@@ -609,21 +637,25 @@ class ImageStore(ABC):
         if not self._ready:
             self._prepare()
 
-    def _prepare(self) -> int:
-        """Open the handles of this process, and return how many images are committed."""
+    def _prepare(self) -> None:
+        """Open the handles of this process, unless another thread just did."""
         with self._guard:
             if self.closed:
                 raise ClosedStoreError(f"{self.path} is closed")
-            count = self._open()
-            self._ready = True
-            return count
+            if not self._ready:
+                try:
+                    self._open()
+                except self._errors as error:
+                    raise self._read_failure(error) from error
+                self._ready = True
 
     def _after_fork(self) -> None:
         """Forget in the child what belongs to the parent."""
-        self._ready = False
         self._writing = False
         self._guard = threading.RLock()  # another thread of the parent may have held it
-        self._forget()
+        if self._ready:
+            self._ready = False
+            self._forget()
         if self._lock is not None:
             self._lock.abandon()
             self._lock = None
@@ -701,8 +733,10 @@ class ImageStore(ABC):
         """Fill the arrays from the images named."""
 
     @abstractmethod
-    def _read_labels(self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64]) -> None:
-        """Fill the array without touching an image; checked if opened with ``verify=True``."""
+    def _read_labels(
+        self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64], *, check: bool
+    ) -> None:
+        """Fill the array without touching an image; `DamagedStoreError` if one fails its check."""
 
     def _check_structure(self) -> None:  # noqa: B027
         """Check what is too dear at each opening; called by `verify`."""

@@ -110,8 +110,8 @@ class DamagedImageError(DamagedStoreError):
 
     def __init__(self, message: str, indices: Sequence[int]) -> None:
         # Both arguments reach Exception, so that the error survives pickling.
-        super().__init__(message, indices)
-        self.indices = tuple(sorted(indices))
+        super().__init__(message, tuple(indices))
+        self.indices = tuple(sorted(set(indices)))
 
     def __str__(self) -> str:
         shown = ", ".join(map(str, self.indices[:10]))
@@ -137,7 +137,7 @@ _NOT_DAMAGE = frozenset(
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def _number(cause: Exception) -> int | None:
+def _number(cause: BaseException) -> int | None:
     """The system's number of an error, also where a library kept its text alone."""
     number: int | None = getattr(cause, "errno", None)
     if number is None:
@@ -146,7 +146,7 @@ def _number(cause: Exception) -> int | None:
     return number
 
 
-def write_error(what: str, cause: Exception) -> WriteFailedError:
+def write_error(what: str, cause: BaseException) -> WriteFailedError:
     """The error to raise when writing failed with `cause`."""
     number = _number(cause)
     kind = StoreFullError if number in _FULL else WriteFailedError
@@ -156,7 +156,7 @@ def write_error(what: str, cause: Exception) -> WriteFailedError:
 
 
 def read_error(
-    what: str, cause: Exception, index: int | None = None
+    what: str, cause: BaseException, index: int | None = None
 ) -> ReadFailedError | DamagedStoreError:
     """The error to raise when reading, maybe of the image `index`, failed with `cause`."""
     number = _number(cause)

@@ -47,7 +47,13 @@ from storage_impl._commit import INITIAL, CommitRecord
 from storage_impl._files import check_regular, open_regular, sync_directory, sync_file, write_new
 from storage_impl._marker import Marker, Options
 from storage_impl.base import ImageStore, Source, Staged, Sums
-from storage_impl.errors import DamagedStoreError, InvalidInputError, StorageError, read_error
+from storage_impl.errors import (
+    DamagedImageError,
+    DamagedStoreError,
+    InvalidInputError,
+    StorageError,
+    read_error,
+)
 
 _COMMIT = "commit"
 _SEGMENTS = "segments"
@@ -236,10 +242,27 @@ class Hdf5Store(ImageStore):
         sums: Sums | None,
     ) -> None:
         for segment, inside, here in self._pieces(start, len(images)):
-            segment.read_images(inside, images[here])
+            try:
+                segment.read_images(inside, images[here])
+            except self._errors as error:
+                raise self._locate(start + here.start, images[here], error) from error
             labels[here] = segment.labels[inside]
             if sums is not None:
                 sums[here] = segment.sums[inside]
+
+    def _locate(self, start: int, images: NDArray[np.uint8], error: Exception) -> StorageError:
+        """Which of consecutive images HDF5 could not read, by reading them one by one."""
+        failure = read_error(f"{self.path} cannot be read", error)
+        if not isinstance(failure, DamagedStoreError):
+            return failure
+        damaged = []
+        for index, image in enumerate(images, start):
+            segment = self._segment(index)
+            try:
+                segment.read_image(index - segment.start, self._one, image)
+            except self._errors:
+                damaged.append(index)
+        return DamagedImageError(str(failure), damaged) if damaged else failure
 
     def _read_indices(
         self,
@@ -267,16 +290,18 @@ class Hdf5Store(ImageStore):
                 )
             position = stop
 
-    def _read_labels(self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64]) -> None:
+    def _read_labels(
+        self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64], *, check: bool
+    ) -> None:
         if isinstance(wanted, range):
             for segment, inside, here in self._pieces(wanted.start, len(wanted)):
-                labels[here] = segment.labels[inside]
+                labels[here] = segment.checked_labels(check)[inside]
             return
         owners = np.searchsorted(self._stops, wanted, side="right")
         for number in sorted(set(owners.tolist())):
             start = self._starts[number]
             here = owners == number
-            labels[here] = self._segment(start).labels[wanted[here] - start]
+            labels[here] = self._segment(start).checked_labels(check)[wanted[here] - start]
 
     def _pieces(self, start: int, count: int) -> Iterator[tuple["_Segment", slice, slice]]:
         """The segments of consecutive images: which of the segment go where in the result."""
@@ -327,12 +352,15 @@ class _Segment:
         self._space = self._images.get_space()
         self.labels = _read_whole(_open_dataset(file, "labels", "<i8", (count,), size, 1))
         sums = _read_whole(_open_dataset(file, "checksums", "<u8", (count + 1,), size, 1))
-        self.sums, of_labels = sums[:-1], sums[-1]
-        if digest(self.labels.tobytes()) != of_labels:
-            raise DamagedStoreError(
-                f"{path}: the labels of images {start} to {stop - 1} are damaged"
-            )
+        self.sums, self._sum_of_labels = sums[:-1], int(sums[-1])
         self._file = file
+
+    def checked_labels(self, check: bool) -> NDArray[np.int64]:
+        if check and digest(self.labels.tobytes()) != self._sum_of_labels:
+            raise DamagedStoreError(
+                f"{self._path}: the labels of images {self.start} to {self.stop - 1} are damaged"
+            )
+        return self.labels
 
     def read_image(self, inside: int, one: h5s.SpaceID, out: NDArray[np.uint8]) -> None:
         with self._lock:

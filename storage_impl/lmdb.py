@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, Concatenate, ParamSpec, TypeVar
+from typing import ClassVar, TypeVar, TypeVarTuple, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +65,13 @@ _FIRST_MAP = 16 << 20  # bytes
 _TRANSACTION_BYTES = 8 << 20  # of images in one transaction: its pages are held in memory
 _READ_BYTES = 256 << 10  # copied in one go: what the processor's cache holds
 _PAGES_AT_OPENING = 256
+_DELETED_AT_ONCE = 1000  # keys in one transaction
 _CHECK_ATTEMPTS = 1000  # a writer would have to commit twice within each of them
 _READERS = 512  # slots of 64 bytes in lock.mdb, one a process and thread that reads at a moment
 
 _T = TypeVar("_T")
-_P = ParamSpec("_P")
+_Arguments = TypeVarTuple("_Arguments")
+_READ, _WRITE = False, True
 
 
 class LmdbStore(ImageStore):
@@ -115,7 +117,9 @@ class LmdbStore(ImageStore):
         self._per_read = max(_READ_BYTES // self._record_bytes, 1)
         self._env = _acquire(self)
         try:
-            count = self._env.read(self._read_count)
+            if self._verify_reads:
+                self._env.check()
+            count = self._env.run(_READ, self._read_count)
             if count * self._record_bytes > os.stat(self.path / "data.mdb").st_size:
                 raise DamagedStoreError(f"{self.path} is too small for its {count:,} images")
         except BaseException:
@@ -127,8 +131,7 @@ class LmdbStore(ImageStore):
         _release(self._env)
 
     def _forget(self) -> None:
-        # Closing it would close the parent's: `_after_fork` below keeps it instead.
-        del self._env
+        del self._env  # which was closed before the fork
 
     def _read_count(self, txn: lmdb.Transaction) -> int:
         meta = txn.get(_META_KEY)
@@ -168,7 +171,8 @@ class LmdbStore(ImageStore):
         heads["checksum"] = part.sums
         records[:, : _HEADER.itemsize] = heads.view(np.uint8).reshape(len(records), -1)
         records[:, _HEADER.itemsize :] = part.images.reshape(len(records), -1)
-        items = list(zip(_keys(np.arange(part.first, stop)), records, strict=True))
+        values = cast("Iterable[memoryview]", records)
+        items = list(zip(_keys(np.arange(part.first, stop)), values, strict=True))
 
         def put(txn: lmdb.Transaction) -> None:
             if self._read_count(txn) != self._count:
@@ -181,12 +185,12 @@ class LmdbStore(ImageStore):
             if count is not None:
                 txn.put(_META_KEY, _META.pack(FORMAT_VERSION, *self.image_shape, count))
 
-        self._env.write(put)
+        self._env.run(_WRITE, put)
 
     def _put_labels(self, txn: lmdb.Transaction, first: int, labels: NDArray[np.int64]) -> None:
         block, kept = divmod(first, _LABELS_PER_BLOCK)
         if kept:
-            labels = np.concatenate([self._label_block(txn, block)[:kept], labels])
+            labels = np.concatenate([self._label_block(txn, block, True)[:kept], labels])
         for number, start in enumerate(range(0, len(labels), _LABELS_PER_BLOCK), block):
             data = labels[start : start + _LABELS_PER_BLOCK].astype("<i8", copy=False).tobytes()
             txn.put(_key(number), _SUM.pack(digest(data)) + data, db=self._env.labels)
@@ -195,15 +199,19 @@ class LmdbStore(ImageStore):
         def delete(txn: lmdb.Transaction) -> bool:
             if self._read_count(txn) != count:
                 return False  # an earlier commit is in doubt: nothing it refers to may go
-            cursor = txn.cursor(db=self._env.images)
-            left = cursor.set_range(_key(count))
-            for _ in range(_LABELS_PER_BLOCK):
-                left = left and cursor.delete()
+            left = False
+            for database, first in beyond:
+                cursor = txn.cursor(db=database)
+                found = cursor.set_range(_key(first))
+                for _ in range(_DELETED_AT_ONCE):
+                    found = found and cursor.delete()
+                left = left or found
             return left
 
-        last = self._env.read(_last_index, self._env.images)
-        while last >= count and self._env.write(delete):
-            pass
+        beyond = (self._env.images, count), (self._env.labels, -(-count // _LABELS_PER_BLOCK))
+        if any(self._env.run(_READ, _last_key, database) >= first for database, first in beyond):
+            while self._env.run(_WRITE, delete):
+                pass
 
     def _sync(self) -> None:
         self._env.sync()
@@ -221,7 +229,7 @@ class LmdbStore(ImageStore):
             image = np.frombuffer(record, np.uint8, offset=_HEADER.itemsize)
             return image.reshape(self.image_shape).copy(), label, stored
 
-        return self._env.read(get)
+        return self._env.run(_READ, get)
 
     def _read_range(
         self,
@@ -232,15 +240,17 @@ class LmdbStore(ImageStore):
     ) -> None:
         def get(txn: lmdb.Transaction, part: slice) -> None:
             cursor = txn.cursor(db=self._env.images)
-            cursor.set_key(_key(start + part.start))
-            records = islice(cursor.iternext(keys=False), part.stop - part.start)
-            self._copy(records, start + part.start, images[part], labels[part], _cut(sums, part))
+            wanted = range(start + part.start, start + part.stop)
+            cursor.set_key(_key(wanted.start))
+            records = list(islice(cursor.iternext(keys=False), len(wanted)))
             # Keys are unique and in order: right at both ends, they are right in between.
-            if cursor.key() != _key(start + part.stop - 1):
-                raise self._malformed(range(start + part.start, start + part.stop))
+            if len(records) < len(wanted) or cursor.key() != _key(wanted[-1]):
+                missing = [i for i in wanted if txn.get(_key(i), db=self._env.images) is None]
+                raise self._malformed(missing)
+            self._copy(records, wanted, images[part], labels[part], _cut(sums, part))
 
         for part in self._parts(len(images)):
-            self._env.read(get, part)
+            self._env.run(_READ, get, part)
 
     def _read_indices(
         self,
@@ -255,7 +265,7 @@ class LmdbStore(ImageStore):
             self._copy(records, indices[part], images[part], labels[part], _cut(sums, part))
 
         for part in self._parts(len(images)):
-            self._env.read(get, part)
+            self._env.run(_READ, get, part)
 
     def _parts(self, count: int) -> Iterator[slice]:
         for start in range(0, count, self._per_read):
@@ -263,7 +273,7 @@ class LmdbStore(ImageStore):
 
     def _copy(
         self,
-        records: Iterable[memoryview],
+        records: Iterable[bytes | memoryview],
         wanted: Sequence[int] | NDArray[np.int64],
         images: NDArray[np.uint8],
         labels: NDArray[np.int64],
@@ -281,8 +291,6 @@ class LmdbStore(ImageStore):
                 position += size
         except ValueError:  # a record of another length
             raise self._malformed(wanted[len(heads) : len(heads) + 1]) from None
-        if len(heads) < len(images):
-            raise self._malformed(wanted[len(heads) :])
         headers = np.frombuffer(b"".join(heads), _HEADER)
         wrong = (headers["fixed"] != np.frombuffer(self._fixed, "<u8")).any(axis=1)
         if wrong.any():
@@ -291,8 +299,11 @@ class LmdbStore(ImageStore):
         if sums is not None:
             sums[...] = headers["checksum"]
 
-    def _read_labels(self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64]) -> None:
+    def _read_labels(
+        self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64], *, check: bool
+    ) -> None:
         blocks, inside = np.divmod(np.asarray(wanted, np.int64), _LABELS_PER_BLOCK)
+        numbers: Sequence[int]
         if isinstance(wanted, range):
             numbers = range(int(blocks[0]), int(blocks[-1]) + 1)
             rows = blocks - blocks[0]
@@ -303,24 +314,25 @@ class LmdbStore(ImageStore):
 
         def get(txn: lmdb.Transaction) -> None:
             for row, number in zip(table, numbers, strict=True):
-                block = self._label_block(txn, number)
+                block = self._label_block(txn, number, check)
                 row[: len(block)] = block
 
-        self._env.read(get)
+        self._env.run(_READ, get)
         labels[...] = table[rows, inside]
 
-    def _label_block(self, txn: lmdb.Transaction, number: int) -> NDArray[np.int64]:
+    def _label_block(self, txn: lmdb.Transaction, number: int, check: bool) -> NDArray[np.int64]:
         data = txn.get(_key(number), b"", self._env.labels)
         first = number * _LABELS_PER_BLOCK
         stop = min(first + _LABELS_PER_BLOCK, self._count)
-        if len(data) < (1 + stop - first) * 8 or data[:8] != _SUM.pack(digest(data[8:])):
+        whole = len(data) % 8 == 0 and stop - first < len(data) // 8 <= 1 + _LABELS_PER_BLOCK
+        if not whole or (check and data[:8] != _SUM.pack(digest(data[8:]))):
             raise DamagedStoreError(
                 f"{self.path}: the labels of images {first} to {stop - 1} are damaged"
             )
         return np.frombuffer(data[8:], "<i8")
 
     def _check_structure(self) -> None:
-        self._env.check(None)
+        self._env.check()
 
     def _malformed(self, indices: Sequence[int] | NDArray[np.int64]) -> DamagedImageError:
         return DamagedImageError(
@@ -329,100 +341,115 @@ class LmdbStore(ImageStore):
 
 
 class _Environment:
-    """An open environment, shared by all stores of this process that have its path.
+    """An environment, shared by all stores of this process that have its path.
 
-    LMDB allows one a process. Its map may only be replaced while no transaction reads it,
-    which threads could: `read` and `resize` keep them apart.
+    LMDB allows one a process, none that crosses a fork, and a new map only while no
+    transaction uses the old one. So whatever uses it goes through `run`, which keeps out while
+    another thread has it `_alone`, and opens it again after a fork.
     """
 
-    def __init__(self, store: LmdbStore, descriptor: int) -> None:
-        self.key = _identity(descriptor)
+    def __init__(self, store: "LmdbStore", key: tuple[int, int]) -> None:
+        self.key = key
         self.users = 1
         self._path = store.path
+        self._data = store.path / "data.mdb"
         self._readahead = bool(store._options["readahead"])
         self._durable = store.durable
-        self._readers: list[None] = []
-        self._resizing = False
+        self._env: lmdb.Environment
         self._lock = threading.Lock()
-        self._open()
+        self._active: list[None] = []  # an entry for each transaction; append and pop are atomic
+        self._is_open = False
+        self._busy = True  # while it is closed, and while a thread has it alone
+        with self._alone():
+            self._open()
 
     def _open(self) -> None:
         # Whoever may write opens for writing, readers too: a writer may join them later.
-        writable = all(os.access(p, os.W_OK) for p in (self._path, self._path / "data.mdb"))
+        writable = all(os.access(path, os.W_OK) for path in (self._path, self._data))
+        with suppress(FileNotFoundError):
+            check_regular(self._path / "lock.mdb")  # LMDB would follow a link, and write there
+        descriptor = open_regular(self._data)
+        try:
+            read_metas(descriptor)
+        finally:
+            os.close(descriptor)
         self._env = lmdb.open(
             str(self._path),
-            map_size=max(2 * os.stat(self._path / "data.mdb").st_size, _FIRST_MAP),
+            map_size=max(2 * self._file_size(), _FIRST_MAP),
             max_dbs=2,
             max_readers=_READERS,
+            max_spare_txns=1,
             create=False,
             readonly=not writable,
             lock=writable,
             readahead=self._readahead,
             sync=self._durable,
         )
+        self._is_open = True
         try:
-            self.check(_PAGES_AT_OPENING)  # before LMDB follows the first pointer
+            self._check(_PAGES_AT_OPENING)  # before LMDB follows the first pointer
             self.images = self._env.open_db(b"images", create=False)
             self.labels = self._env.open_db(b"labels", create=False)
         except BaseException:
-            self._env.close()
+            self._close()
             raise
 
-    def close(self) -> None:
-        self._env.close()
+    def _close(self) -> None:
+        if self._is_open:
+            self._env.close()
+            self._is_open = False
+
+    def run(
+        self,
+        write: bool,
+        action: Callable[[lmdb.Transaction, Unpack[_Arguments]], _T],
+        *arguments: Unpack[_Arguments],
+    ) -> _T:
+        """Call `action` in a transaction, again in a larger map where it does not fit.
+
+        What the transaction returns are views of the map, not to be kept.
+        """
+        while True:
+            self._active.append(None)
+            try:
+                if not self._busy:
+                    with self._env.begin(write=write, buffers=True) as txn:
+                        return action(txn, *arguments)
+                needed = 0
+            except lmdb.MapFullError:
+                needed = 2 * self._env.info()["map_size"]
+            except lmdb.MapResizedError:  # another process made the file longer than the map
+                needed = 2 * self._file_size()
+            finally:
+                self._active.pop()
+            self._fit(needed)
+
+    def sync(self) -> None:
+        with self._alone():
+            self._env.sync(True)
+
+    def check(self) -> None:
+        """Check all pages of the last transaction."""
+        with self._alone():
+            self._check(None)
 
     def reopen(self) -> None:
         """Open again what LMDB has declared broken."""
         with self._alone():
-            self._env.close()
+            self._close()
             self._open()
 
-    def sync(self) -> None:
-        self._env.sync(True)
-
-    def read(
-        self,
-        action: Callable[Concatenate[lmdb.Transaction, _P], _T],
-        *args: _P.args,
-        **kwargs: _P.kwargs,
-    ) -> _T:
-        """Call `action` in a transaction that reads; its values are views of the map."""
-        while True:
-            self._readers.append(None)  # append and pop are atomic
-            try:
-                if not self._resizing:
-                    with self._env.begin(buffers=True) as txn:
-                        return action(txn, *args, **kwargs)
-                needed = 0
-            except lmdb.MapResizedError:  # another process made the file longer than the map
-                needed = 2 * os.stat(self._path / "data.mdb").st_size
-            finally:
-                self._readers.pop()
-            self._resize(needed)
-
-    def write(self, action: Callable[[lmdb.Transaction], _T]) -> _T:
-        """Call `action` in a transaction that writes, again in a larger map if it is full."""
-        while True:
-            try:
-                with self._env.begin(write=True) as txn:
-                    return action(txn)
-            except (lmdb.MapFullError, lmdb.MapResizedError):
-                self._resize(2 * self._env.info()["map_size"])
-
-    def check(self, limit: int | None) -> None:
-        """Check the pages of the last transaction: see `_lmdb_pages.check_pages`."""
-        descriptor = open_regular(self._path / "data.mdb")
-        try:
-            for _ in range(_CHECK_ATTEMPTS):
-                if self.read(_check_transaction, descriptor, limit):
-                    return
-            raise DamagedStoreError(f"{self._path}: the transaction numbers do not agree")
-        finally:
-            os.close(descriptor)
-
-    def _resize(self, needed: int) -> None:
+    def close(self) -> None:
+        """Close it; what uses it next opens it again."""
         with self._alone():
-            if self._env.info()["map_size"] < needed:
+            self._close()
+
+    def _fit(self, needed: int) -> None:
+        """Make the map at least `needed` bytes long, and open it if it is closed."""
+        with self._alone():
+            if not self._is_open:
+                self._open()
+            elif self._env.info()["map_size"] < needed:
                 try:
                     self._env.set_mapsize(needed)
                 except (lmdb.Error, OverflowError) as error:
@@ -434,45 +461,48 @@ class _Environment:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         with self._lock:
-            self._resizing = True
+            self._busy = True
+            while self._active:
+                time.sleep(0.0001)
             try:
-                while self._readers:
-                    time.sleep(0.0001)
                 yield
             finally:
-                self._resizing = False
+                self._busy = not self._is_open
+
+    def _check(self, limit: int | None) -> None:
+        descriptor = open_regular(self._data)
+        try:
+            for _ in range(_CHECK_ATTEMPTS):
+                # The transaction keeps a writer from using its pages again meanwhile.
+                with self._env.begin() as txn:
+                    meta = read_metas(descriptor)[txn.id() % 2]
+                    if meta.transaction == txn.id():  # else a writer has gone on by two
+                        check_pages(descriptor, meta, limit)
+                        return
+            raise DamagedStoreError(f"{self._data}: the transaction numbers do not agree")
+        finally:
+            os.close(descriptor)
+
+    def _file_size(self) -> int:
+        return os.stat(self._data).st_size
 
 
 # One environment a process for each data file, by device and inode.
 _environments: dict[tuple[int, int], _Environment] = {}
-_environments_lock = threading.Lock()
-# What a forked child inherited. Freeing it would free the parent's slots in lock.mdb.
-_inherited: list[_Environment] = []
+_environments_lock = threading.RLock()
 
 
 def _acquire(store: LmdbStore) -> _Environment:
     """The environment of a store, opened unless it is open."""
-    with suppress(FileNotFoundError):
-        check_regular(store.path / "lock.mdb")  # LMDB would follow a symbolic link and write
-    descriptor = open_regular(store.path / "data.mdb")
-    try:
-        with _environments_lock:
-            environment = _environments.get(_identity(descriptor))
-            if environment is None:
-                read_metas(descriptor)
-                environment = _Environment(store, descriptor)
-                _environments[environment.key] = environment
-            else:
-                environment.users += 1
-    finally:
-        os.close(descriptor)
-    if store._verify_reads:
-        try:
-            environment.check(None)
-        except BaseException:
-            _release(environment)
-            raise
-    return environment
+    status = check_regular(store.path / "data.mdb")
+    key = status.st_dev, status.st_ino
+    with _environments_lock:
+        environment = _environments.get(key)
+        if environment is None:
+            environment = _environments[key] = _Environment(store, key)
+        else:
+            environment.users += 1
+        return environment
 
 
 def _release(environment: _Environment) -> None:
@@ -483,30 +513,25 @@ def _release(environment: _Environment) -> None:
             environment.close()
 
 
-def _identity(descriptor: int) -> tuple[int, int]:
-    status = os.fstat(descriptor)
-    return status.st_dev, status.st_ino
+def _before_fork() -> None:
+    # Nothing of LMDB may cross: its child would free the parent's slots in lock.mdb. The lock
+    # is held across the fork, or the child might inherit it in the hands of another thread.
+    _environments_lock.acquire()
+    for environment in _environments.values():
+        environment.close()
 
 
-def _check_transaction(txn: lmdb.Transaction, descriptor: int, limit: int | None) -> bool:
-    """Check the pages of a transaction that is held, unless a writer is two ahead already."""
-    number = txn.id()
-    meta = read_metas(descriptor)[number % 2]
-    if meta.transaction != number:
-        return False
-    check_pages(descriptor, meta, limit)
-    return True
-
-
-def _after_fork() -> None:
-    global _environments_lock
-    _inherited.extend(_environments.values())
+def _after_fork_in_child() -> None:
     _environments.clear()
-    _environments_lock = threading.Lock()
+    _environments_lock.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_environments_lock.release,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 def _cut(sums: Sums | None, part: slice) -> Sums | None:
@@ -522,6 +547,6 @@ def _keys(numbers: NDArray[np.int64]) -> Iterator[bytes]:
     return (data[start : start + 8] for start in range(0, len(data), 8))
 
 
-def _last_index(txn: lmdb.Transaction, database: "lmdb._Database") -> int:
+def _last_key(txn: lmdb.Transaction, database: "lmdb._Database") -> int:
     cursor = txn.cursor(db=database)
     return int.from_bytes(cursor.key(), "big") if cursor.last() else -1

@@ -22,6 +22,7 @@ RGB or RGBA for 1, 3 or 4 channels. Any PNG reader reads it.
 import os
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import ClassVar
@@ -52,6 +53,8 @@ _LOG = "labels.log"
 _IMAGES = "images"
 _PER_DIRECTORY = 10_000
 _RECORD = np.dtype([("label", "<i8"), ("checksum", "<u8"), ("check", "<u8")])
+_MAX_RATIO = 1100  # deflate shrinks 1,032 times at most
+_CHECKED_BYTES = 16  # of a record, all but its check
 _RECORDS_AT_ONCE = 4096
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -104,12 +107,19 @@ class PngStore(ImageStore):
             count = self._record.count
             if os.fstat(log).st_size < SIZE + count * _RECORD.itemsize:
                 raise DamagedStoreError(f"{self.path / _LOG} ends before its {count:,} images")
+            self._check_proportion(count)
         except BaseException:
             os.close(log)
             raise
         self._log = log
         self._unsynced = count
         return count
+
+    def _check_proportion(self, count: int) -> None:
+        """Refuse a shape that no file of this size can have, before memory is asked for."""
+        with suppress(FileNotFoundError):
+            if count and os.lstat(self._file(0)).st_size * _MAX_RATIO < self._image_bytes:
+                raise DamagedStoreError(f"{self._file(0)} is too short for {self.image_shape}")
 
     def _close(self) -> None:
         os.close(self._log)
@@ -181,9 +191,7 @@ class PngStore(ImageStore):
 
     def _read_one(self, index: int) -> tuple[NDArray[np.uint8], int, int]:
         (record,) = self._records(range(index, index + 1)).tolist()
-        image = np.empty(self.image_shape, np.uint8)
-        self._decode(index, image)
-        return image, record[0], record[1]
+        return self._decode(index).copy(), record[0], record[1]
 
     def _read_range(
         self,
@@ -218,18 +226,18 @@ class PngStore(ImageStore):
                 sums[part] = records["checksum"]
         indices: Iterable[int] = wanted if isinstance(wanted, range) else wanted.tolist()
         for index, image in zip(indices, images, strict=True):
-            self._decode(index, image)
+            image[...] = self._decode(index)
 
-    def _read_labels(self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64]) -> None:
+    def _read_labels(
+        self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64], *, check: bool
+    ) -> None:
         for start in range(0, len(wanted), _RECORDS_AT_ONCE):
             part = wanted[start : start + _RECORDS_AT_ONCE]
             records = self._records(part)
-            if self._verify_reads:
-                damaged = np.asarray(part)[_checks(part, records) != records["check"]]
-                if len(damaged):
-                    raise DamagedImageError(
-                        f"label damaged in {self.path / _LOG}", damaged.tolist()
-                    )
+            wrong = _checks(part, records) != records["check"] if check else np.False_
+            if np.any(wrong):
+                damaged = np.asarray(part)[wrong]
+                raise DamagedImageError(f"label damaged in {self.path / _LOG}", damaged.tolist())
             labels[start : start + len(part)] = records["label"]
 
     def _records(self, wanted: range | NDArray[np.int64]) -> NDArray[np.void]:
@@ -248,15 +256,17 @@ class PngStore(ImageStore):
             raise DamagedStoreError(f"{self.path / _LOG} ends before image {stop - 1}")
         return np.frombuffer(data, _RECORD)
 
-    def _decode(self, index: int, out: NDArray[np.uint8]) -> None:
+    def _decode(self, index: int) -> NDArray[np.uint8]:
         try:
             data = read_regular(self._file(index), self._file_limit)
             # Nothing but this package's own header reaches the decoder, so no other size, depth,
             # palette or interlacing does.
             if not data.startswith(self._header) or data[37:41] != b"IDAT":
                 raise ValueError(f"no PNG file of shape {self.image_shape}")
+            if len(data) * _MAX_RATIO < self._image_bytes:
+                raise ValueError("too short for its image")
             pixels = PngImageFile(BytesIO(data)).tobytes()
-            out[...] = np.frombuffer(pixels, np.uint8).reshape(self.image_shape)
+            return np.frombuffer(pixels, np.uint8).reshape(self.image_shape)
         except _DECODE_ERRORS as error:
             raise read_error(self._file(index), error, index) from error
 
@@ -267,4 +277,4 @@ class PngStore(ImageStore):
 def _checks(indices: range | NDArray[np.int64], records: NDArray[np.void]) -> NDArray[np.uint64]:
     """The check of each record, (n,) uint64."""
     rows = records.view(np.uint8).reshape(len(records), _RECORD.itemsize)
-    return digests(rows[:, : _RECORD.fields["check"][1]], np.asarray(indices, np.uint64))
+    return digests(rows[:, :_CHECKED_BYTES], np.asarray(indices, np.uint64))
