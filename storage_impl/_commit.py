@@ -11,11 +11,10 @@ count standing: the method of LMDB's two meta pages.
 
 import os
 import struct
-from pathlib import Path
 
 from storage_impl._checksum import digest
 from storage_impl._files import pread, pwrite
-from storage_impl.errors import DamagedStoreError, WriteFailedError
+from storage_impl.errors import DamagedStoreError
 
 _BODY = struct.Struct("<QQQ")
 _SUM = struct.Struct("<Q")
@@ -44,9 +43,6 @@ class CommitRecord:
     ----------
     count : int
         Images committed when the record was read, or by the last `commit`.
-    in_doubt : bool
-        A commit failed and its trace could not be removed: whether a reader sees it
-        is open, so what it refers to must stay, and nothing may be written.
 
     Raises
     ------
@@ -63,24 +59,10 @@ class CommitRecord:
         )
         if not self._serial:
             raise DamagedStoreError("the commit record is damaged: neither of its slots is valid")
-        self.in_doubt = False
-
-    def check(self, path: Path) -> None:
-        """Refuse to write on top of a commit that is in doubt.
-
-        Raises
-        ------
-        WriteFailedError
-            It is.
-        """
-        if self.in_doubt:
-            raise WriteFailedError(
-                f"an earlier write to {path} failed so that its outcome is open; "
-                "close the store and open it again"
-            )
+        self._in_doubt = False
 
     def commit(self, count: int, *, sync: bool) -> None:
-        """Make `count` the number of images; on failure the old one is put back.
+        """Make `count` the number of images. After a failure call `restore`.
 
         Raises
         ------
@@ -88,19 +70,28 @@ class CommitRecord:
             The record could not be written or synced.
         """
         serial = self._serial + 1
-        number = serial % 2
         slot = _pack(count, serial)
-        try:
-            self._write(number, slot, sync)
-        except BaseException:
-            self.in_doubt = True
-            # What a failed fsync left in the cache would be read as committed.
-            self._write(number, self._slots[number], sync)
-            self.in_doubt = False
-            raise
-        self._slots[number] = slot
+        self._in_doubt = True
+        self._write(serial % 2, slot, sync)
+        self._in_doubt = False
+        self._slots[serial % 2] = slot
         self._serial = serial
         self.count = count
+
+    def restore(self, *, sync: bool) -> None:
+        """Undo a commit that failed, which may have reached the file all the same.
+
+        Until it has succeeded, what the commit refers to must stay where it is.
+
+        Raises
+        ------
+        OSError
+            The record could not be written or synced.
+        """
+        if self._in_doubt:
+            number = (self._serial + 1) % 2
+            self._write(number, self._slots[number], sync)
+            self._in_doubt = False
 
     def _write(self, number: int, slot: bytes, sync: bool) -> None:
         pwrite(self._descriptor, slot, number * _SLOT)

@@ -162,7 +162,6 @@ class Hdf5Store(ImageStore):
     # -- writing -----------------------------------------------------------------------------
 
     def _append(self, source: Source) -> None:
-        self._record.check(self.path)
         starts, stops = [], []
         limit = max(min(_SEGMENT_BYTES // self._image_bytes, _SEGMENT_IMAGES), 1)
         for part in source.parts(limit):
@@ -203,8 +202,7 @@ class Hdf5Store(ImageStore):
         os.replace(aside, path)
 
     def _discard(self, count: int) -> None:
-        if self._record.in_doubt:
-            return
+        self._record.restore(sync=self.durable)
         for start, _, name in _parse(self._directory):
             if start >= count:
                 os.unlink(self._directory / name)

@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, TypeVar, TypeVarTuple, Unpack, cast
+from typing import ClassVar, TypeVar, TypeVarTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,6 @@ from storage_impl.errors import (
     DamagedImageError,
     DamagedStoreError,
     StoreFullError,
-    WriteFailedError,
 )
 
 _META_KEY = b"storage_impl"
@@ -175,17 +174,15 @@ class LmdbStore(ImageStore):
         items = list(zip(_keys(np.arange(part.first, stop)), values, strict=True))
 
         def put(txn: lmdb.Transaction) -> None:
-            if self._read_count(txn) != self._count:
-                raise WriteFailedError(
-                    f"an earlier write to {self.path} failed so that its outcome is open; "
-                    "close the store and open it again"
-                )
             txn.cursor(db=self._env.images).putmulti(items)
             self._put_labels(txn, part.first, part.labels)
             if count is not None:
-                txn.put(_META_KEY, _META.pack(FORMAT_VERSION, *self.image_shape, count))
+                self._put_count(txn, count)
 
         self._env.run(_WRITE, put)
+
+    def _put_count(self, txn: lmdb.Transaction, count: int) -> None:
+        txn.put(_META_KEY, _META.pack(FORMAT_VERSION, *self.image_shape, count))
 
     def _put_labels(self, txn: lmdb.Transaction, first: int, labels: NDArray[np.int64]) -> None:
         block, kept = divmod(first, _LABELS_PER_BLOCK)
@@ -197,8 +194,8 @@ class LmdbStore(ImageStore):
 
     def _discard(self, count: int) -> None:
         def delete(txn: lmdb.Transaction) -> bool:
-            if self._read_count(txn) != count:
-                return False  # an earlier commit is in doubt: nothing it refers to may go
+            if self._read_count(txn) != count:  # a commit that failed, and yet reached the file
+                self._put_count(txn, count)
             left = False
             for database, first in beyond:
                 cursor = txn.cursor(db=database)
@@ -208,8 +205,11 @@ class LmdbStore(ImageStore):
                 left = left or found
             return left
 
+        on_disk = self._env.run(_READ, self._read_count)
         beyond = (self._env.images, count), (self._env.labels, -(-count // _LABELS_PER_BLOCK))
-        if any(self._env.run(_READ, _last_key, database) >= first for database, first in beyond):
+        if on_disk != count or any(
+            self._env.run(_READ, _last_key, database) >= first for database, first in beyond
+        ):
             while self._env.run(_WRITE, delete):
                 pass
 
@@ -402,8 +402,8 @@ class _Environment:
     def run(
         self,
         write: bool,
-        action: Callable[[lmdb.Transaction, Unpack[_Arguments]], _T],
-        *arguments: Unpack[_Arguments],
+        action: Callable[[lmdb.Transaction, *_Arguments], _T],
+        *arguments: *_Arguments,
     ) -> _T:
         """Call `action` in a transaction, again in a larger map where it does not fit.
 
@@ -425,11 +425,13 @@ class _Environment:
             self._fit(needed)
 
     def sync(self) -> None:
+        self._fit(0)
         with self._alone():
             self._env.sync(True)
 
     def check(self) -> None:
         """Check all pages of the last transaction."""
+        self._fit(0)
         with self._alone():
             self._check(None)
 

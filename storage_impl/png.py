@@ -131,7 +131,6 @@ class PngStore(ImageStore):
     # -- writing -----------------------------------------------------------------------------
 
     def _append(self, source: Source) -> None:
-        self._record.check(self.path)
         first = source.stop
         for start, images, labels, sums in source:
             for index, image in enumerate(images, start):
@@ -151,8 +150,7 @@ class PngStore(ImageStore):
         self._record.commit(source.stop, sync=self.durable)
 
     def _discard(self, count: int) -> None:
-        if self._record.in_doubt:
-            return
+        self._record.restore(sync=self.durable)
         for name in os.listdir(self._images):
             if not name.isdecimal() or int(name) < count // _PER_DIRECTORY:
                 continue
