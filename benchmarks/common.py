@@ -1,0 +1,197 @@
+"""What the benchmarks share: parameters, images, stores, scratch space and the checks.
+
+asv calls `setup_cache` once for a commit and an environment and runs every benchmark
+in the directory it was called in: the images and the stores to read are made there
+once, and asv removes it at the end, also after a crash. Each sample gets a scratch
+directory of its own in it. TMPDIR chooses the disk.
+"""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+import storage_impl
+from benchmarks import datasets
+
+BACKENDS = ("png", "lmdb", "hdf5")
+COUNTS = (1, 10, 100, 1_000, 10_000)
+LARGE_COUNTS = (100_000,)
+
+_Method = TypeVar("_Method", bound=Callable[..., object])
+
+
+def facts(**values: int | dict[str, str]) -> Callable[[_Method], _Method]:
+    """Give a benchmark facts that asv carries along with its name, for the reports.
+
+    Parameters
+    ----------
+    images : int
+        How many images one call handles, where no parameter "count" says so.
+    floors : dict of str to str
+        By backend, the benchmark in `floor` whose time no implementation can beat.
+    """
+
+    def mark(method: _Method) -> _Method:
+        for name, value in values.items():
+            setattr(method, name, value)
+        return method
+
+    return mark
+
+
+def version(number: int) -> str:
+    """Return the version of a benchmark: results of another version are not compared with it.
+
+    asv hashes only the benchmark's own code, so the number is raised by hand when
+    something here or in `datasets` changes what is measured. Other images are another
+    measurement, too.
+    """
+    return f"{number}, {Path(os.environ.get(datasets.VARIABLE, '')).name or 'synthetic'}"
+
+
+def check_versions() -> None:
+    """Raise RuntimeError unless the versions installed are those the results will name."""
+    directory = os.environ.get("ASV_ENV_DIR")
+    if directory is None:  # an environment of the user's own: the results name no versions
+        return
+    environment = json.loads(Path(directory, "asv-env-info.json").read_text())
+    for library, named in environment["requirements"].items():
+        found = importlib.metadata.version(library)
+        if found != named:
+            raise RuntimeError(
+                f"the results would name {library} {named}, and {found} is installed; "
+                f"remove {directory} and run again"
+            )
+
+
+def compare(found: NDArray[Any], written: NDArray[Any]) -> None:
+    """Raise RuntimeError unless two arrays are equal: no figure counts otherwise."""
+    if not np.array_equal(found, written):
+        raise RuntimeError("what was read is not what was written")
+
+
+class Suite:
+    """Base of all benchmarks: images, and a scratch directory for each sample.
+
+    Attributes
+    ----------
+    images : ndarray
+        (N, H, W, C) uint8, the first images of the dataset.
+    labels : ndarray
+        (N,) int64.
+    scratch : Path
+        An empty directory, new for each sample.
+    undo : ExitStack
+        What `teardown` undoes, last first.
+    first : bool
+        Whether this is the first sample of the process.
+    """
+
+    # rounds x repeat >= 10: with fewer samples asv cannot call a difference significant.
+    rounds = 2
+    repeat: int | tuple[int, int, float] = 5
+    number = 1
+    warmup_time = 0.0
+    timeout = 600.0
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    scratch: Path
+    first: bool
+
+    def __init__(self) -> None:
+        self.undo = ExitStack()
+
+    def setup_cache(self) -> None:
+        """Make the images for all benchmarks of up to 10,000."""
+        _save_images(COUNTS[-1])
+
+    def begin(self, count: int) -> None:
+        """Start a sample on `count` images."""
+        self.first = not hasattr(self, "images")
+        if self.first:
+            check_versions()
+            self.images = np.array(np.load("images.npy", mmap_mode="r")[:count])
+            self.labels = np.load("labels.npy")[:count]
+        self.scratch = Path(tempfile.mkdtemp(dir=Path.cwd()))
+        self.undo.callback(shutil.rmtree, self.scratch)
+
+    def teardown(self, *_: Any) -> None:
+        """Close and remove what the sample opened and made."""
+        self.undo.close()
+
+
+class StoreSuite(Suite):
+    """Base of the benchmarks of the backends."""
+
+    params: tuple[tuple[Any, ...], ...] = (BACKENDS, COUNTS)
+    param_names: tuple[str, ...] = ("backend", "count")
+
+    def new_store(self, backend: str) -> storage_impl.ImageStore:
+        """Return an empty store, open for this sample, that does not sync.
+
+        Not to sync is the one promise that all backends can give at the same price:
+        what was written survives the end of the process, not a power cut.
+        """
+        shape = self.images.shape[1:]
+        path = self.scratch / "store"
+        store = storage_impl.create_store(path, backend, image_shape=shape, durable=False)
+        self.undo.callback(_discard, store)
+        return store
+
+    def compare(self, store: storage_impl.ImageStore) -> None:
+        """Raise RuntimeError unless this store holds `images`, read by another."""
+        with storage_impl.open_store(store.path) as reader:
+            images, labels = reader.read_many()
+        compare(images, self.images)
+        compare(labels, self.labels)
+
+    def stored(self, backend: str) -> Path:
+        """Return a store of all of `images`; the first benchmark to ask for it writes it."""
+        path = Path.cwd() / f"{backend}-{len(self.images)}"
+        if not path.exists():
+            with self.new_store(backend) as store:
+                store.write_many(self.images, self.labels)
+                self.compare(store)
+                if hasattr(os, "sync"):  # much faster than file by file, as closing does it
+                    os.sync()
+            os.rename(store.path, path)
+        return path
+
+
+def _discard(store: storage_impl.ImageStore) -> None:
+    """Remove a store and close it, so that closing finds nothing that it had to sync."""
+    if os.name != "nt":  # which removes no open file
+        shutil.rmtree(store.path, ignore_errors=True)
+    with suppress(storage_impl.WriteFailedError):
+        store.close()
+
+
+class LargeSuite(Suite):
+    """Mixed into a benchmark for its 100,000 images: few samples, and images of its own.
+
+    The quick run leaves out the classes whose name ends in "Large".
+    """
+
+    rounds = 1
+    repeat = 3
+    timeout = 3600.0
+
+    def setup_cache(self) -> None:
+        """Make 100,000 images."""
+        _save_images(LARGE_COUNTS[-1])
+
+
+def _save_images(count: int) -> None:
+    images, labels = datasets.load(count)
+    np.save("images.npy", images)
+    np.save("labels.npy", labels)

@@ -1,0 +1,56 @@
+"""What does one image cost, written or read by itself?"""
+
+import storage_impl
+from benchmarks.common import BACKENDS, StoreSuite, facts, version
+
+
+class WriteOne(StoreSuite):
+    """`write_one` of the first image of a store that is open; not synced."""
+
+    params = (BACKENDS,)
+    param_names = ("backend",)
+    repeat = 25  # one image is noisy, and cheap
+    version = version(1)
+
+    def setup(self, backend: str) -> None:
+        """Open an empty store; once in a process, write to it and look at what is there."""
+        self.open_empty(backend)
+        if self.first:
+            self.time_write(backend)
+            self.compare(self.store)
+            self.teardown()
+            self.open_empty(backend)
+
+    def open_empty(self, backend: str) -> None:
+        """Start a sample with an empty store."""
+        self.begin(1)
+        self.store = self.new_store(backend)
+        self.image, self.label = self.images[0], self.labels[0]
+
+    def time_write(self, backend: str) -> None:
+        """Write one image."""
+        self.store.write_one(self.image, self.label)
+
+
+class ReadOne(StoreSuite):
+    """`read_one` of 100 images of 1,000, here and there, from a store that is open."""
+
+    params = (BACKENDS,)
+    param_names = ("backend",)
+    warmup_time = 0.1
+    version = version(1)
+
+    # 389 and 1,000 have no common divisor: all indices differ, and none follows its neighbour.
+    indices = tuple(i * 389 % 1_000 for i in range(100))
+
+    def setup(self, backend: str) -> None:
+        """Open a store."""
+        self.begin(1_000)
+        self.store = self.undo.enter_context(storage_impl.open_store(self.stored(backend)))
+
+    @facts(images=100)
+    def time_read(self, backend: str) -> None:
+        """Read 100 images, one by one."""
+        read_one = self.store.read_one
+        for index in self.indices:
+            read_one(index)

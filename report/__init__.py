@@ -1,0 +1,1 @@
+"""What the user reads of a run: the commands behind tox, and the table in the terminal."""

@@ -1,0 +1,111 @@
+"""Measure HEAD, publish the site and print the table: what `tox run -e bench` runs.
+
+python -m report.bench quick|full [ARGUMENT OF asv run ...]
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from report import checks
+
+ROOT = Path(__file__).resolve().parent.parent
+FAILED_BENCHMARK = 2  # asv's exit code when a benchmark failed and all others have results
+
+# A few samples, as many as a second allows; no 100,000 images, and of the floors those alone
+# that the table shows.
+QUICK = ["--attribute", "rounds=1", "--attribute", "repeat=(3,10,1)"]
+QUICK_BENCHMARKS = r"^(?!.*Large\.|floor\.(Memory|Png)\.)"
+SPACE = {"quick": 1 << 30, "full": 4 << 30}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the suite; return the exit code."""
+    kind, *given = arguments
+    try:
+        checks.check_python()
+        checks.check_checkout(ROOT)
+        checks.check_dataset()
+        return measure(kind, given)
+    except checks.ObstacleError as obstacle:
+        print(f"\n{obstacle}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def measure(kind: str, given: list[str]) -> int:
+    """Run asv, publish and print the table; return the exit code."""
+    # Imported after the checks: asv itself needs a Python that it supports.
+    from asv.config import Config
+
+    from report import summary
+
+    os.chdir(ROOT)
+    dataset = os.environ.get("STORAGE_IMPL_DATASET")
+    if dataset:  # asv runs the benchmarks in another directory
+        os.environ["STORAGE_IMPL_DATASET"] = os.path.abspath(dataset)
+    conf = Config.load()
+    before = summary.result_files(conf.results_dir)
+    (ROOT / ".asv").mkdir(exist_ok=True)
+    parent = Path(tempfile.gettempdir() if "TMPDIR" in os.environ else ".asv")
+    for directory in (ROOT, parent):
+        checks.check_space(directory, SPACE[kind])
+    remember_machine()
+    with tempfile.TemporaryDirectory(prefix="tmp-", dir=parent) as scratch:
+        code = asv(*run_arguments(kind, given), TMPDIR=scratch)
+    if code not in (0, FAILED_BENCHMARK):
+        if not list(Path(conf.env_dir).glob("*/asv-env-info.json")):
+            raise checks.ObstacleError(checks.advice(ROOT))
+        return code
+    changed = summary.result_files(conf.results_dir).items() - before.items()
+    if not changed:
+        print("\nNo results were saved: there is nothing to publish.")
+        return code
+    if failure := asv("publish"):
+        return failure
+    print()
+    print(summary.text(conf, {path for path, _ in changed}))
+    print(f"\nThe site: {Path(conf.html_dir).resolve() / 'index.html'}")
+    environment = os.environ.get("TOX_ENV_NAME", "bench")
+    print(f"It needs a server: python -m tox exec -e {environment} -- asv preview")
+    return code
+
+
+def run_arguments(kind: str, given: list[str]) -> list[str]:
+    """Return the arguments of asv; the user's come last, so that they win."""
+    from asv.commands import make_argparser
+
+    parser, _ = make_argparser()
+    options = parser.parse_args(["run", *given])
+    arguments = ["run", "--show-stderr"]
+    if kind == "quick":
+        arguments += QUICK
+        if not options.bench:
+            arguments += ["--bench", QUICK_BENCHMARKS]
+    return arguments + given
+
+
+def remember_machine() -> None:
+    """Have asv describe this machine, unless it has been: the first run would ask."""
+    from asv.machine import Machine, MachineCollection
+    from asv.util import UserError
+
+    try:
+        MachineCollection.load(Machine.get_unique_machine_name())
+    except UserError:
+        asv("machine", "--yes", stdout=subprocess.DEVNULL)
+
+
+def asv(*arguments: str, stdout: int | None = None, **environment: str) -> int:
+    """Run asv, its output where the user sees it; return its exit code."""
+    sys.stdout.flush()
+    return subprocess.run(
+        [sys.executable, "-m", "asv", *arguments], stdout=stdout, env=os.environ | environment
+    ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
