@@ -135,9 +135,8 @@ static int enter(enum op op)
         return 0;
     if (!here && !(sticky && count > target))
         return 0;
-    /* a full disk lets files be removed and renamed */
-    if (!here && error_number == ENOSPC &&
-        (op == UNLINK || op == RMDIR || op == TRUNCATE || op == RENAME || op == MMAP))
+    /* what lasts is a full disk: it lets files be removed and renamed */
+    if (!here && (op == UNLINK || op == RMDIR || op == TRUNCATE || op == RENAME || op == MMAP))
         return 0;
     pthread_mutex_unlock(&mutex);
     errno = error_number;

@@ -60,8 +60,8 @@ SYNCED, WRITABLE = 1, 2  # flags of WRITE (O_DSYNC) and of MMAP
 class Fault:
     """A fault at call number `at` (from 1) below the watched directory.
 
-    With `lasting`, each later call fails too; where `error` is ENOSPC, only those that take
-    space, as on a full disk.
+    With `lasting`, each later call fails too, but for those that a full disk allows: files
+    are removed, cut short and renamed.
     """
 
     action: Action = Action.NOTHING
@@ -143,7 +143,7 @@ class Job:
     root: Path | None = None  # watch the calls below it,
     log: Path | None = None  # and log them there
     fault: Fault = Fault()
-    seconds: float = 60.0  # then it is ended by SIGALRM
+    seconds: float = 20.0  # then it is ended by SIGALRM
     memory: int | None = None  # bytes that it may allocate beyond what it has
 
 

@@ -1,0 +1,148 @@
+"""Look at a store that may be damaged or hostile, in a child with limits."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import storage_impl
+from storage_impl import ImageStore, StorageError
+from tests.samples import images_of, labels_of
+
+from .tool import Server
+from .workload import Shape
+
+COUNT = 40
+SHAPE = (20, 20, 3)
+# What the stores are made with: each backend as it is, and what it lays out differently.
+VARIANTS: dict[str, list[tuple[Shape, dict[str, Any]]]] = {
+    "png": [(SHAPE, {})],
+    "lmdb": [(SHAPE, {}), ((40, 40, 3), {})],
+    "hdf5": [(SHAPE, {}), (SHAPE, {"chunk_images": 4, "gzip_level": 4})],
+}
+LIMITS = {"seconds": 5.0, "memory": 2**28}
+
+
+def make(path: Path, backend: str, shape: Shape, options: dict[str, Any]) -> None:
+    """Make the store that is damaged: 40 sample images from three calls."""
+    with storage_impl.create_store(path, backend, image_shape=shape, **options) as store:
+        for first, stop in ((0, 17), (17, 18), (18, COUNT)):
+            count = stop - first
+            store.write_many(images_of(count, shape, first), labels_of(count, first))
+
+
+def problems(server: Server, path: Path, shape: Shape, *, strict: bool, **more: Any) -> str | None:
+    """What is not as promised of a store that was `make`'s; see `examine`."""
+    outcome = server.run(examine, path, shape, strict, **LIMITS, **more)
+    return None if outcome.value == [] else str(outcome)
+
+
+def examine(path: Path, shape: Shape, strict: bool) -> list[str]:
+    """Read, verify and append to a store; typed errors are as it should be.
+
+    Parameters
+    ----------
+    path : Path
+        A store that `make` made and something else changed.
+    shape : tuple of int
+        The shape of its images.
+    strict : bool
+        Whether wrong pixels or labels count that were not asked to be verified.
+
+    Returns
+    -------
+    list of str
+        What was not as promised.
+    """
+    wrong: list[str] = []
+    altered = _alterations(path, shape)
+    if altered and strict:
+        wrong.append(f"unverified: {altered}")
+    if altered and _succeeds(lambda: _verify(path)):
+        wrong.append(f"verify() found nothing, but {altered}")
+    for what in _wrong_reads(path, shape):
+        wrong.append(f"verify=True, but {what}")
+    if _succeeds(lambda: _append(path, shape)):
+        for what in _wrong_reads(path, shape):
+            wrong.append(f"verify=True after an append, but {what}")
+    return wrong
+
+
+def _succeeds(action: Callable[[], object]) -> bool:
+    try:
+        action()
+    except StorageError:
+        return False
+    return True
+
+
+def _verify(path: Path) -> None:
+    with storage_impl.open_store(path) as store:
+        store.verify()
+
+
+def _append(path: Path, shape: Shape) -> None:
+    with storage_impl.open_store(path, "a") as store:
+        first = len(store)
+        store.write_one(images_of(1, shape, first)[0], labels_of(1, first)[0])
+        store.write_many(images_of(3, shape, first + 1), labels_of(3, first + 1))
+
+
+def _alterations(path: Path, shape: Shape) -> list[str]:
+    """What a reader that does not verify gets that is not what was written."""
+    found: list[str] = []
+    try:
+        with storage_impl.open_store(path) as store:
+            if len(store) != COUNT:
+                found.append(f"{len(store)} images")
+            for index in range(len(store)):
+                try:
+                    image, label = store.read_one(index)
+                except StorageError:
+                    continue
+                if not np.array_equal(image, images_of(1, shape, index)[0]):
+                    found.append(f"pixels of image {index}")
+                if label != labels_of(1, index)[0]:
+                    found.append(f"label of image {index}")
+            for read in (lambda: store.read_many(), lambda: store.read_many([5, 3, 39, 3])):
+                _succeeds(read)
+            if not np.array_equal(store.read_labels(), labels_of(COUNT)):
+                found.append("read_labels")
+    except StorageError:
+        pass
+    return found
+
+
+def _wrong_reads(path: Path, shape: Shape) -> Iterator[str]:
+    """What a reader that verifies returns that is not what was written."""
+    try:
+        store = storage_impl.open_store(path, verify=True)
+    except StorageError:
+        return
+    with store:
+        reads: list[tuple[Any, Callable[[Any], Any]]] = [
+            (range(len(store)), lambda indices: store.read_many()),
+            (np.array([5, 3, 39, 3]), store.read_many),
+            (range(10, 30), lambda indices: store.read_many(slice(10, 30))),
+            (range(len(store)), lambda indices: (None, store.read_labels())),
+            *((range(i, i + 1), lambda indices: _one(store, indices[0])) for i in range(COUNT)),
+        ]
+        for indices, read in reads:
+            try:
+                images, labels = read(indices)
+            except StorageError:
+                continue
+            for place, index in enumerate(indices):
+                if images is not None and not np.array_equal(
+                    images[place], images_of(1, shape, index)[0]
+                ):
+                    yield f"pixels of image {index}"
+                if labels[place] != labels_of(1, index)[0]:
+                    yield f"label of image {index}"
+
+
+def _one(store: ImageStore, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    image, label = store.read_one(index)
+    return image[np.newaxis], np.array([label])

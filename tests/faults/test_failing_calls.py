@@ -1,0 +1,92 @@
+"""A call to the disk fails: a typed error, the store as before, and a retry that works."""
+
+import errno
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import FULL, SEED, Tally
+from .tool import Action, Fault, Op, Server, read_log
+from .workload import CALLS, SHAPES, Known, check, write_and_retry
+
+FINISHED = Known(CALLS[-1][0], CALLS[-1][0])
+KINDS = (
+    Fault(Action.FAIL, error=errno.EIO),
+    Fault(Action.FAIL, error=errno.EIO, lasting=True),
+    Fault(Action.FAIL, error=errno.ENOSPC),
+    Fault(Action.FAIL, error=errno.ENOSPC, lasting=True),
+    Fault(Action.SHORT_WRITE, error=errno.ENOSPC, lasting=True),
+)
+
+
+def test_failing_calls(
+    faulty: Server, server: Server, scratch: Path, backend: str, tally: Tally
+) -> None:
+    """Every call of the workload fails, once or until the error was seen."""
+    root, log = scratch / "root", scratch / "log"
+    trials = []
+    for shape in SHAPES:
+        for durable in (True, False):
+            root.mkdir()
+            arguments = (root / "store", backend, shape, durable)
+            outcome = faulty.run(write_and_retry, *arguments, root=root, log=log)
+            assert outcome.value == [], str(outcome)
+            calls = sum(record.op not in (Op.MARK, Op.OPEN) for record in read_log(log))
+            for at in range(1, calls + 1):
+                trials += [
+                    (arguments, Fault(kind.action, at, kind.error, kind.lasting)) for kind in KINDS
+                ]
+            shutil.rmtree(root)
+    if not FULL:
+        trials = random.Random(SEED).sample(trials, 150)
+    for arguments, fault in trials:
+        root.mkdir()
+        outcome = faulty.run(write_and_retry, *arguments, root=root, log=log, fault=fault)
+        problem = "" if outcome.value == [] else str(outcome)
+        if not problem:
+            after = server.run(check, *arguments[:3], FINISHED)
+            problem = str(after) if after.signal or after.text else ""
+        tally.add(f"{fault}, {arguments}: {problem}" if problem else None)
+        shutil.rmtree(root)
+    tally.check(at_least=len(trials))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounting = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounting.returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_full_disk(server: Server, small_disk: Path, backend: str, tally: Tally) -> None:
+    """The same on a file system that is full, for every number of pages left free."""
+    root, ballast = small_disk / "root", small_disk / "ballast"
+    free = os.statvfs(small_disk)
+    pages = range(0, 60) if FULL else range(0, 60, 7)
+    for shape in SHAPES:
+        for durable in (True, False):
+            for left in pages:
+                root.mkdir()
+                ballast.write_bytes(bytes((free.f_bavail - left) * free.f_frsize))
+                arguments = (root / "store", backend, shape, durable)
+                outcome = server.run(write_and_retry, *arguments, ballast)
+                ballast.unlink(missing_ok=True)
+                problem = "" if outcome.value == [] else str(outcome)
+                if not problem:
+                    after = server.run(check, *arguments[:3], FINISHED)
+                    problem = str(after) if after.signal or after.text else ""
+                tally.add(f"{left} pages left, {arguments}: {problem}" if problem else None)
+                shutil.rmtree(root)
+    tally.check()
