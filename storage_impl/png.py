@@ -11,7 +11,7 @@ On-disk format, version 1::
                                then 24 bytes an image, little-endian:
                                label i64 | checksum of the image u64 | check of this record u64
 
-The check of a record is XXH3-64 of its first 16 bytes, seeded with the index. Files and
+The check of a record is XXH3-64 of its first 16 bytes, plus the index, modulo 2**64. Files and
 records at and beyond the committed count are what an interrupted call left: they are
 ignored, and removed by the next writer.
 
@@ -275,4 +275,4 @@ class PngStore(ImageStore):
 def _checks(indices: range | NDArray[np.int64], records: NDArray[np.void]) -> NDArray[np.uint64]:
     """The check of each record, (n,) uint64."""
     rows = records.view(np.uint8).reshape(len(records), _RECORD.itemsize)
-    return digests(rows[:, :_CHECKED_BYTES], np.asarray(indices, np.uint64))
+    return digests(rows[:, :_CHECKED_BYTES]) + np.asarray(indices, np.uint64)

@@ -4,6 +4,8 @@ A backend's test module subclasses `StoreContract`. The hooks at the top look at
 disk with the backend's own library and never through the store under test.
 """
 
+import contextlib
+import errno
 import gc
 import json
 import os
@@ -441,12 +443,11 @@ class StoreContract:
         assert self.lasting(stored) == before
 
     def test_checksums_on_disk(self, shared: Path) -> None:
-        """Every image is stored with XXH3 of its pixels, seeded by its index and label."""
+        """Every image is stored with XXH3 of its pixels, shifted by its index and label."""
         xxhash = pytest.importorskip("xxhash")
         expected = [
-            xxhash.xxh3_64_intdigest(
-                image.tobytes(), seed=(index * 0x9E3779B97F4A7C15 + int(label)) % 2**64
-            )
+            (xxhash.xxh3_64_intdigest(image.tobytes()) + index * 0x9E3779B97F4A7C15 + int(label))
+            % 2**64
             for index, (image, label) in enumerate(
                 zip(images_of(COUNT), labels_of(COUNT), strict=True)
             )
@@ -1240,6 +1241,33 @@ class StoreContract:
         assert not (path / "directory").exists()
         self.check(path, 3)
 
+    def test_creation_that_is_under_way(self, path: Path) -> None:
+        """While another process makes a store, nobody else makes it, and its files stay."""
+        fcntl = pytest.importorskip("fcntl")
+        aside = path.with_name(".store.creating")
+        aside.mkdir()
+        (aside / "labels.log").write_bytes(b"theirs")
+        with open(aside / "write.lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(storage_impl.StoreLockedError):
+                self.create(path)
+            assert sorted(os.listdir(aside)) == ["labels.log", "write.lock"]
+            assert (aside / "labels.log").read_bytes() == b"theirs"
+        self.create(path).close()
+        self.check(path, 0)
+
+    def test_two_processes_create(self, tmp_path: Path, other_process: OtherProcess) -> None:
+        """Of two processes that make the same store at once, one does, and the other is told."""
+        paths = [tmp_path / f"store{number}" for number in range(30)]
+        other_process.start(processes.create_each, paths, self.backend)
+        here = processes.create_each(paths, self.backend)
+        there = other_process.result()
+        for number, path in enumerate(paths):
+            outcomes = {here[number], there[number]}
+            assert outcomes in ({"created", "StoreExistsError"}, {"created", "StoreLockedError"})
+            self.check(path, 0)
+        assert sorted(os.listdir(tmp_path)) == sorted(path.name for path in paths)
+
     def make_rest(self, path: Path) -> Path:
         """A whole store of another shape, as a creation has made it before it renames it."""
         with self.create(path, (9, 9, 1)) as store:
@@ -1500,6 +1528,15 @@ class StoreContract:
         assert store.closed
         with pytest.raises(storage_impl.ClosedStoreError), store:
             pass
+
+    def test_close_of_a_store_that_is_gone(self, stored: Path) -> None:
+        """A store whose directory was removed can be closed, and fails by errors of its own."""
+        store = storage_impl.open_store(stored)
+        shutil.rmtree(stored)
+        with pytest.raises(storage_impl.StorageError):
+            store.disk_usage()
+        store.close()
+        assert store.closed
 
     def test_close_during_batches(self, stored: Path) -> None:
         """An iteration over a store that was closed ends with an error."""
@@ -1878,6 +1915,53 @@ class StoreContract:
 
     @needs_fork
     @forks
+    def test_generator_that_forks(self, stored: Path, small_chunks: None) -> None:
+        """A generator may start processes that read the store, as a loader of data does."""
+
+        def flipped(store: ImageStore) -> Iterator[NDArray[np.uint8]]:
+            yield from images_of(10, first=COUNT)
+            with OtherProcess("fork", store) as child:
+                for index in range(20):
+                    image, _ = child.call(processes.read_one, index)
+                    yield image[::-1]
+
+        with storage_impl.open_store(stored, "a") as store:
+            store.read_one(0)
+            store.write_many(flipped(store), range(30))
+            images, labels = store.read_many()
+        np.testing.assert_array_equal(images[: COUNT + 10], images_of(COUNT + 10))
+        np.testing.assert_array_equal(images[COUNT + 10 :], images_of(20)[:, ::-1])
+        assert labels[COUNT:].tolist() == list(range(30))
+
+    @needs_fork
+    @forks
+    def test_fork_while_threads_read(self, shared: Path) -> None:
+        """A fork may happen while other threads read; neither side waits for the other."""
+        done = threading.Event()
+
+        def read(_: int) -> int:
+            reads = 0
+            while not done.is_set():
+                np.testing.assert_array_equal(
+                    store.read_many([3, 1, 4])[1], labels_of(5)[[3, 1, 4]]
+                )
+                store.read_one(5)
+                reads += 1
+            return reads
+
+        with storage_impl.open_store(shared, verify=True) as store, ThreadPoolExecutor(3) as pool:
+            reads = pool.map(read, range(3))
+            try:
+                for _ in range(5):
+                    with OtherProcess("fork", store) as child:
+                        images, _ = child.call(processes.read_many)
+                        np.testing.assert_array_equal(images, images_of(COUNT))
+            finally:
+                done.set()
+            assert all(reads)
+
+    @needs_fork
+    @forks
     def test_child_does_not_keep_the_lock(self, stored: Path) -> None:
         """A child that lives on does not keep the next writer out once the parent has closed."""
         store = storage_impl.open_store(stored, "a")
@@ -1953,6 +2037,97 @@ class StoreContract:
                 with pytest.raises(storage_impl.DamagedImageError, match=r"\b4\b") as caught:
                     read()
                 assert caught.value.indices == (4,)
+
+    @pytest.mark.parametrize("mode", ["r", "a"])
+    @pytest.mark.parametrize("kind", ["missing", "directory", "link", "dangling", "fifo", "device"])
+    def test_something_else_in_place_of_a_file(
+        self, stored: Path, tmp_path: Path, kind: str, mode: str
+    ) -> None:
+        """What is no regular file is never followed, waited for or written to."""
+        if os.name == "nt" and kind not in ("missing", "directory"):
+            pytest.skip("this system has no such files")
+        saved = snapshot(stored)
+        for name in saved:
+            if name in ("write.lock", "lock.mdb") and kind == "missing":
+                continue  # made anew
+            self.restore(stored, saved)
+            target = tmp_path / "target"
+            target.write_bytes(saved[name])
+            self.put_in_place(stored / name, kind, target)
+            # Only a writer needs its lock.
+            if mode == "r" and name == "write.lock":
+                self.use(stored, mode)
+                continue
+            with pytest.raises(storage_impl.StorageError):
+                self.use(stored, mode)
+            gc.collect()
+            assert target.read_bytes() == saved[name]
+        self.restore(stored, saved)
+        self.check(stored, COUNT)
+
+    @staticmethod
+    def put_in_place(file: Path, kind: str, target: Path) -> None:
+        """Replace a file by something that is none."""
+        file.unlink()
+        match kind:
+            case "directory":
+                file.mkdir()
+            case "link":
+                file.symlink_to(target)
+            case "dangling":
+                file.symlink_to(target.with_name("nowhere"))
+            case "fifo":
+                os.mkfifo(file)
+            case "device":
+                file.symlink_to("/dev/zero")
+
+    @staticmethod
+    def use(path: Path, mode: str) -> None:
+        """Open a store, read all of it, check it and, if it can be, add to it."""
+        with storage_impl.open_store(path, mode) as store:
+            store.read_many()
+            store.read_labels()
+            store.verify()
+            if mode == "a":
+                store.write_many(images_of(2), [1, 2])
+
+    @pytest.mark.parametrize("mode", ["r", "a"])
+    def test_no_file_can_be_opened(self, stored: Path, mode: str) -> None:
+        """A process that has too many files open is told that, and not of any damage."""
+        resource = pytest.importorskip("resource")
+        self.use(stored, "r")  # so that all that is imported late is
+        saved = snapshot(stored)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for spare in range(20):
+            held: list[int] = []
+            resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+            try:
+                with contextlib.suppress(OSError):
+                    while True:
+                        held.append(os.open(os.devnull, os.O_RDONLY))
+                for _ in range(spare):
+                    os.close(held.pop())
+                failure = self.failure_of_use(stored, mode)
+            finally:
+                for descriptor in held:
+                    os.close(descriptor)
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            if failure is None:
+                assert spare > 0
+                return
+            assert isinstance(failure, storage_impl.ReadFailedError | storage_impl.WriteFailedError)
+            assert failure.errno == errno.EMFILE
+            self.check(stored, COUNT)
+            self.restore(stored, saved)
+        pytest.fail("twenty files are not enough for a store of one")
+
+    def failure_of_use(self, path: Path, mode: str) -> Exception | None:
+        """What `use` raised; nothing that it refers to is kept open."""
+        try:
+            self.use(path, mode)
+        except Exception as error:
+            return error.with_traceback(None)
+        return None
 
     def test_writer_of_a_damaged_store(self, stored: Path) -> None:
         """Damage to one image does not stop more from being added."""
