@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from storage_impl import _inputs, _marker
 from storage_impl._checksum import checksum, checksums
-from storage_impl._files import DiskUsage, WriterLock, disk_usage, sync_directory
+from storage_impl._files import DiskUsage, WriterLock, disk_usage, sync_directory, sync_file
 from storage_impl._inputs import Chunk, Images, Labels, Selection
 from storage_impl._marker import Marker, Options
 from storage_impl.errors import (
@@ -227,6 +227,9 @@ class ImageStore(ABC):
             try:
                 if self._ready and self._lock is not None and not self.durable:
                     self._sync()
+                    sync_file(self.path / _marker.NAME)
+                    sync_directory(self.path)
+                    sync_directory(self.path.parent)
             except self._errors as error:
                 raise write_error(f"{self.path} could not be synced", error) from error
             finally:

@@ -155,11 +155,11 @@ def write_error(what: str, cause: BaseException) -> WriteFailedError:
     return kind(number, message) if number is not None else kind(message)
 
 
-def read_error(
-    what: str, cause: BaseException, index: int | None = None
-) -> ReadFailedError | DamagedStoreError:
+def read_error(what: str, cause: BaseException, index: int | None = None) -> StorageError:
     """The error to raise when reading, maybe of the image `index`, failed with `cause`."""
     number = _number(cause)
+    if number in _FULL:  # some libraries make files of their own when they open one
+        return StoreFullError(number, f"{what}: {cause}; free some space and call again")
     if number in _NOT_DAMAGE:
         return ReadFailedError(number, f"{what}: {cause}")
     if index is not None:

@@ -66,7 +66,8 @@ _COPY_BYTES = 128 << 10  # of records copied in one go: what the processor's cac
 _PAGES_AT_OPENING = 256
 _DELETED_AT_ONCE = 1000  # keys in one transaction
 _CHECK_ATTEMPTS = 1000  # a writer would have to commit twice within each of them
-_READERS = 512  # slots of 64 bytes in lock.mdb, one a process and thread that reads at a moment
+_READERS = 250  # slots of 64 bytes in lock.mdb, one a process and thread that reads at a moment
+_LOCK_FILE_BYTES = 16 << 10  # these and LMDB's header, in whole pages
 
 _T = TypeVar("_T")
 _Arguments = TypeVarTuple("_Arguments")
@@ -101,6 +102,7 @@ class LmdbStore(ImageStore):
 
     @classmethod
     def _make(cls, directory: Path, marker: Marker) -> None:
+        _allocate_lock_file(directory)
         with lmdb.open(str(directory), map_size=_FIRST_MAP, max_dbs=2, max_readers=_READERS) as env:
             for name in (b"images", b"labels"):
                 env.open_db(name)
@@ -157,7 +159,7 @@ class LmdbStore(ImageStore):
                 self._put(waiting, source.stop)
         except lmdb.Error:
             # After a failed commit LMDB refuses every further transaction of the environment.
-            self._env.reopen()
+            self._env.close()
             raise
 
     def _put(self, part: Staged, count: int | None) -> None:
@@ -361,8 +363,8 @@ class _Environment:
     def _open(self) -> None:
         # Whoever may write opens for writing, readers too: a writer may join them later.
         writable = all(os.access(path, os.W_OK) for path in (self._path, self._data))
-        with suppress(FileNotFoundError):
-            check_regular(self._path / "lock.mdb")  # LMDB would follow a link, and write there
+        if writable:
+            _allocate_lock_file(self._path)
         descriptor = open_regular(self._data)
         try:
             read_metas(descriptor)
@@ -429,12 +431,6 @@ class _Environment:
         self._fit(0)
         with self._alone():
             self._check(None)
-
-    def reopen(self) -> None:
-        """Open again what LMDB has declared broken."""
-        with self._alone():
-            self._close()
-            self._open()
 
     def close(self) -> None:
         """Close it; what uses it next opens it again."""
@@ -529,6 +525,21 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=_environments_lock.release,
         after_in_child=_after_fork_in_child,
     )
+
+
+def _allocate_lock_file(directory: Path) -> None:
+    """Make lock.mdb without holes: LMDB writes to it by a map, which on a full disk is a signal.
+
+    A symbolic link is refused, which LMDB would follow and write to.
+    """
+    descriptor = open_regular(directory / "lock.mdb", os.O_RDWR | os.O_CREAT)
+    try:
+        status = os.fstat(descriptor)
+        length = max(status.st_size, _LOCK_FILE_BYTES)
+        if hasattr(os, "posix_fallocate") and status.st_blocks * 512 < length:
+            os.posix_fallocate(descriptor, 0, length)  # keeps what another process wrote there
+    finally:
+        os.close(descriptor)
 
 
 def _cut(sums: Sums | None, part: slice) -> Sums | None:
