@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import storage_impl
 from storage_impl import ImageStore
-from tests.samples import images_of, labels_of
+from tests.samples import SHAPE, images_of, labels_of
 
 LIMIT = 60.0  # seconds; reached only where something hangs
 
@@ -108,6 +108,19 @@ def open_and_close(path: Path, mode: str) -> int:
     """Open a store, close it, and return its length."""
     with storage_impl.open_store(path, mode) as store:
         return len(store)
+
+
+def create_each(paths: list[Path], backend: str) -> list[str]:
+    """Make a store at each path; "created", or the name of the error."""
+    outcomes = []
+    for path in paths:
+        try:
+            storage_impl.create_store(path, backend, image_shape=SHAPE, durable=False).close()
+        except storage_impl.StorageError as error:
+            outcomes.append(type(error).__name__)
+        else:
+            outcomes.append("created")
+    return outcomes
 
 
 def append(path: Path, calls: int, per_call: int) -> int:
