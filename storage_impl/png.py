@@ -22,6 +22,7 @@ RGB or RGBA for 1, 3 or 4 channels. Any PNG reader reads it.
 import os
 import struct
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -56,6 +57,7 @@ _RECORD = np.dtype([("label", "<i8"), ("checksum", "<u8"), ("check", "<u8")])
 _MAX_RATIO = 1100  # deflate shrinks 1,032 times at most
 _CHECKED_BYTES = 16  # of a record, all but its check
 _RECORDS_AT_ONCE = 4096
+_SYNCS_AT_ONCE = 8
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}
@@ -167,11 +169,18 @@ class PngStore(ImageStore):
 
     def _sync(self) -> None:
         self._sync_range(self._unsynced, self._count)
-        self._unsynced = self._count
 
     def _sync_range(self, start: int, stop: int) -> None:
-        for index in range(start, stop):
-            sync_file(self._file(index))
+        """Sync the files of images, then the names and labels that lead to them."""
+        files = map(self._file, range(start, stop))
+        if stop - start < _SYNCS_AT_ONCE:
+            for file in files:
+                sync_file(file)
+        else:
+            # The file system's journal takes many at once: a third of the time an image.
+            with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
+                for _ in pool.map(sync_file, files):
+                    pass
         for shard in range(start // _PER_DIRECTORY, -(-stop // _PER_DIRECTORY)):
             sync_directory(os.path.dirname(self._file(shard * _PER_DIRECTORY)))
         sync_directory(self._images)
