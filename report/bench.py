@@ -24,13 +24,14 @@ SPACE = {"quick": 1 << 30, "full": 4 << 30}
 def main(arguments: list[str]) -> int:
     """Run the suite; return the exit code."""
     kind, *given = arguments
+    os.chdir(ROOT)
     try:
         checks.check_python()
         checks.check_checkout(ROOT)
         checks.check_dataset()
         return measure(kind, given)
     except checks.ObstacleError as obstacle:
-        print(f"\n{obstacle}", file=sys.stderr)
+        print(f"\n{checks.wrapped(str(obstacle))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -43,7 +44,6 @@ def measure(kind: str, given: list[str]) -> int:
 
     from report import summary
 
-    os.chdir(ROOT)
     dataset = os.environ.get("STORAGE_IMPL_DATASET")
     if dataset:  # asv runs the benchmarks in another directory
         os.environ["STORAGE_IMPL_DATASET"] = os.path.abspath(dataset)
@@ -71,7 +71,21 @@ def measure(kind: str, given: list[str]) -> int:
     print(f"\nThe site: {Path(conf.html_dir).resolve() / 'index.html'}")
     environment = os.environ.get("TOX_ENV_NAME", "bench")
     print(f"It needs a server: python -m tox exec -e {environment} -- asv preview")
+    for note in notes(code):
+        print(checks.wrapped(note))
     return code
+
+
+def notes(code: int) -> list[str]:
+    """Return what the reader of the table may otherwise miss."""
+    found = []
+    if code == FAILED_BENCHMARK:
+        found.append("Benchmarks failed: asv's output above the table says why.")
+    if git("status", "--porcelain", "--", "storage_impl"):
+        found.append("asv measured the commit: the uncommitted changes in storage_impl are not in.")
+    if git("rev-parse", "--is-shallow-repository") == "true":
+        found.append("This clone has no history to compare with: git fetch --unshallow gets it.")
+    return found
 
 
 def run_arguments(kind: str, given: list[str]) -> list[str]:
@@ -105,6 +119,13 @@ def asv(*arguments: str, stdout: int | None = None, **environment: str) -> int:
     return subprocess.run(
         [sys.executable, "-m", "asv", *arguments], stdout=stdout, env=os.environ | environment
     ).returncode
+
+
+def git(*arguments: str) -> str:
+    """Return what git prints."""
+    return subprocess.run(
+        ["git", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
 
 
 if __name__ == "__main__":

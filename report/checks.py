@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 _LITTLE = 200 << 20  # bytes; a virtual environment takes about as many
@@ -19,7 +20,7 @@ def check_python() -> None:
         found = ".".join(map(str, sys.version_info[:3]))
         raise ObstacleError(
             f"This is Python {found}, and the suite needs 3.11 or later: "
-            "run the same commands with a newer one (python3.11 -m pip install tox && ...)."
+            "run the same commands with a newer one."
         )
 
 
@@ -79,4 +80,12 @@ def advice(directory: Path) -> str:
         "found no versions at all, the package index is out of reach: check the network (behind "
         "a proxy or with an index of your own, set HTTPS_PROXY or PIP_INDEX_URL) and run the "
         "same command again."
+    )
+
+
+def wrapped(message: str) -> str:
+    """Return a message in lines that fit a terminal; a line to copy stays whole."""
+    return "\n".join(
+        line if line.startswith(" ") else textwrap.fill(line, 96, break_long_words=False)
+        for line in message.splitlines()
     )

@@ -11,7 +11,7 @@ def main() -> int:
     """Run pip with the arguments of this program."""
     code = subprocess.run([sys.executable, "-I", "-m", "pip", "install", *sys.argv[1:]]).returncode
     if code != 0:
-        print(f"\n{checks.advice(Path.cwd())}", file=sys.stderr)
+        print(f"\n{checks.wrapped(checks.advice(Path.cwd()))}", file=sys.stderr)
     return code
 
 

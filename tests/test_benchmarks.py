@@ -1,0 +1,333 @@
+"""The benchmarks: what they are called, that each measures what it says, and what they leave."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import json5
+import numpy as np
+import pytest
+from asv_runner.discovery import disc_benchmarks, get_benchmark_from_name
+
+import storage_impl
+from benchmarks import common, datasets, floor
+
+ROOT = str(Path(common.__file__).parent)
+
+BACKENDS = ["'png'", "'lmdb'", "'hdf5'"]
+COUNTS = ["1", "10", "100", "1000", "10000"]
+STORES = ([BACKENDS, COUNTS], ["backend", "count"])
+STORES_LARGE = ([BACKENDS, ["100000"]], ["backend", "count"])
+ONE = ([BACKENDS], ["backend"])
+FLOORS = ([COUNTS], ["count"])
+FLOORS_LARGE = ([["100000"]], ["count"])
+
+# Results are kept under these names for years: a name that changes ends its history.
+EXPECTED = {
+    "disk_usage.DiskUsage.track_allocated": STORES,
+    "disk_usage.DiskUsage.track_apparent": STORES,
+    "disk_usage.DiskUsageLarge.track_allocated": STORES_LARGE,
+    "disk_usage.DiskUsageLarge.track_apparent": STORES_LARGE,
+    "floor.Memory.time_copy": FLOORS,
+    "floor.MemoryLarge.time_copy": FLOORS_LARGE,
+    "floor.Png.time_decode": FLOORS,
+    "floor.Png.time_encode": FLOORS,
+    "floor.PngFiles.time_read": FLOORS,
+    "floor.PngFiles.time_write": FLOORS,
+    "floor.PngFilesLarge.time_read": FLOORS_LARGE,
+    "floor.PngFilesLarge.time_write": FLOORS_LARGE,
+    "floor.PngLarge.time_decode": FLOORS_LARGE,
+    "floor.PngLarge.time_encode": FLOORS_LARGE,
+    "floor.RawFile.time_read": FLOORS,
+    "floor.RawFile.time_write": FLOORS,
+    "floor.RawFileLarge.time_read": FLOORS_LARGE,
+    "floor.RawFileLarge.time_write": FLOORS_LARGE,
+    "many_images.ReadMany.time_read": STORES,
+    "many_images.ReadManyLarge.time_read": STORES_LARGE,
+    "many_images.WriteMany.time_write": STORES,
+    "many_images.WriteManyLarge.time_write": STORES_LARGE,
+    "single_image.ReadOne.time_read": ONE,
+    "single_image.WriteOne.time_write": ONE,
+}
+WRITES = [name for name in EXPECTED if name.endswith("time_write")]
+
+
+def found() -> dict[str, Any]:
+    """Return the benchmarks as asv finds them, by name."""
+    return {benchmark.name: benchmark for benchmark in disc_benchmarks(ROOT)}
+
+
+def smallest(name: str) -> list[tuple[Any, ...]]:
+    """Return the smallest parameters of a benchmark; a class for 100,000 is run with 1, too."""
+    _, names = EXPECTED[name]
+    count = (1,) if "count" in names else ()
+    if "backend" not in names:
+        return [count]
+    return [(backend, *count) for backend in common.BACKENDS]
+
+
+@pytest.fixture
+def few_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give asv's working directory, where a `setup_cache` makes 1,000 images at most."""
+    load = datasets.load
+    monkeypatch.setattr(datasets, "load", lambda count: load(min(count, 1_000)))
+    monkeypatch.delenv(datasets.VARIABLE, raising=False)
+    monkeypatch.delenv("ASV_ENV_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def benchmark_of(name: str, parameters: tuple[Any, ...]) -> Any:
+    """Return a benchmark as asv runs it in a process of its own: one sample."""
+    once = {"number": 1, "repeat": 1, "rounds": 1, "warmup_time": 0, "min_run_count": 1}
+    index = "-0" if EXPECTED[name][0] else ""
+    benchmark = get_benchmark_from_name(ROOT, name + index, extra_params=once)
+    benchmark._current_params = parameters
+    benchmark.do_setup_cache()
+    return benchmark
+
+
+def run(benchmark: Any) -> Any:
+    """Return what asv records, with its setup and teardown around."""
+    benchmark.do_setup()
+    try:
+        return benchmark.do_run()
+    finally:
+        benchmark.do_teardown()
+
+
+def test_names_and_parameters() -> None:
+    """The benchmarks are these and no others, with these parameters, backend first."""
+    assert {name: (b.params, b.param_names) for name, b in found().items()} == EXPECTED
+
+
+def test_backends_are_those_of_the_package() -> None:
+    """The parameters are literal, and name every backend in the registry's order."""
+    assert tuple(storage_impl.BACKENDS) == common.BACKENDS
+
+
+def test_enough_samples() -> None:
+    """A difference can become significant in every class but those for 100,000 images."""
+    for name, benchmark in found().items():
+        if benchmark.type == "time" and "Large" not in name:
+            assert benchmark.rounds * benchmark.repeat >= 10, name
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_writes_are_measured_one_by_one(name: str) -> None:
+    """A sample is one write into a new store, and nothing is written before the samples.
+
+    The floor of raw bytes may warm up: it has neither files to create nor a state.
+    """
+    benchmark = found()[name]
+    assert benchmark.number == 1
+    assert benchmark.warmup_time == 0 or "RawFile" in name
+
+
+def test_units() -> None:
+    """What is tracked are bytes."""
+    units = {b.unit for b in found().values() if b.type == "track"}
+    assert units == {"bytes"}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [(name, parameters) for name in EXPECTED for parameters in smallest(name)],
+)
+def test_runs(name: str, parameters: tuple[Any, ...], few_images: Path) -> None:
+    """Every benchmark runs with its smallest parameters, and leaves no scratch behind."""
+    result = run(benchmark_of(name, parameters))
+    if ".track_" in name:
+        assert result > 0
+    else:
+        assert len(result["samples"]) == 1
+        assert result["samples"][0] > 0
+    # What is shared by the benchmarks of a run stays: the images, and stores to read.
+    kept = {path.name for path in few_images.iterdir()} - {"images.npy", "labels.npy"}
+    assert kept <= {f"{parameters[0]}-1", f"{parameters[0]}-1000", "floor-png-1"}
+
+
+@pytest.mark.parametrize(
+    "name", ["single_image.WriteOne.time_write", "many_images.WriteMany.time_write"]
+)
+@pytest.mark.parametrize("backend", common.BACKENDS)
+def test_a_write_writes(name: str, backend: str, few_images: Path) -> None:
+    """What is timed leaves all images in a store that was empty, and that syncs nothing."""
+    count = 7 if "Many" in name else 1
+    benchmark = benchmark_of(name, (backend, 7)[: len(EXPECTED[name][1])])
+    benchmark.do_setup()
+    store = benchmark.func.__self__.store
+    assert len(store) == 0
+    assert not store.durable
+    benchmark.do_run()
+    with storage_impl.open_store(store.path) as reader:
+        images, labels = reader.read_many()
+    expected_images, expected_labels = datasets.load(count)
+    np.testing.assert_array_equal(images, expected_images)
+    np.testing.assert_array_equal(labels, expected_labels)
+    benchmark.do_teardown()
+    assert not store.path.exists()
+
+
+@pytest.mark.parametrize("backend", common.BACKENDS)
+def test_a_read_reads(backend: str, few_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is timed reads everything at once, or as many images as the reports divide by."""
+    many = benchmark_of("many_images.ReadMany.time_read", (backend, 7))
+    many.do_setup()
+    one = benchmark_of("single_image.ReadOne.time_read", (backend,))
+    one.do_setup()
+    seen: list[int] = []
+    store_class = storage_impl.BACKENDS[backend]
+    read_many, read_one = store_class.read_many, store_class.read_one
+
+    def count_many(store: Any) -> Any:
+        images, labels = read_many(store)
+        seen.append(len(images))
+        return images, labels
+
+    def count_one(store: Any, index: int) -> Any:
+        seen.append(1)
+        return read_one(store, index)
+
+    monkeypatch.setattr(store_class, "read_many", count_many)
+    monkeypatch.setattr(store_class, "read_one", count_one)
+    many.do_run()
+    assert seen == [7]
+    seen.clear()
+    one.do_run()
+    assert seen == [1] * one.images
+    many.do_teardown()
+    one.do_teardown()
+
+
+@pytest.mark.parametrize("backend", common.BACKENDS)
+def test_bytes_are_those_on_disk(backend: str, few_images: Path) -> None:
+    """The bytes that are tracked are what the file system says of the same store."""
+    apparent = run(benchmark_of("disk_usage.DiskUsage.track_apparent", (backend, 7)))
+    allocated = run(benchmark_of("disk_usage.DiskUsage.track_allocated", (backend, 7)))
+    entries = [few_images / f"{backend}-7", *(few_images / f"{backend}-7").rglob("*")]
+    assert apparent == sum(entry.stat().st_size for entry in entries if entry.is_file())
+    assert allocated == sum(entry.stat().st_blocks * 512 for entry in entries)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "single_image.WriteOne.time_write",
+        "single_image.ReadOne.time_read",
+        "many_images.WriteMany.time_write",
+        "many_images.ReadMany.time_read",
+        "disk_usage.DiskUsage.track_apparent",
+        "disk_usage.DiskUsage.track_allocated",
+    ],
+)
+@pytest.mark.parametrize("backend", common.BACKENDS)
+@pytest.mark.parametrize("which", ["images", "labels"])
+def test_wrong_pixels_have_no_figure(
+    name: str, backend: str, which: str, few_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend that does not give back what was written fails before anything is timed."""
+    benchmark = benchmark_of(name, (backend, 1)[: len(EXPECTED[name][1])])
+    store_class = storage_impl.BACKENDS[backend]
+    read_many = store_class.read_many
+
+    def wrong(store: Any) -> Any:
+        images, labels = read_many(store)
+        return (images ^ 1, labels) if which == "images" else (images, labels + 1)
+
+    monkeypatch.setattr(store_class, "read_many", wrong)
+    with pytest.raises(RuntimeError, match="not what was written"):
+        benchmark.do_setup()
+    benchmark.do_teardown()
+    assert {path.name for path in few_images.iterdir()} == {"images.npy", "labels.npy"}
+
+
+@pytest.mark.parametrize(
+    "name", ["floor.RawFile.time_write", "floor.Png.time_encode", "floor.PngFiles.time_write"]
+)
+def test_a_floor_of_wrong_pixels_has_no_figure(
+    name: str, few_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A floor is a floor only of the same pixels."""
+    benchmark = benchmark_of(name, (3,))
+    decode, fromfile = floor.decode, np.fromfile
+    monkeypatch.setattr(floor, "decode", lambda data: decode(data) ^ 1)
+
+    def wrong(file: Any, *arguments: Any, **options: Any) -> Any:
+        values = fromfile(file, *arguments, **options)
+        return values ^ 1 if isinstance(file, Path) else values  # numpy.load uses it, too
+
+    monkeypatch.setattr(np, "fromfile", wrong)
+    with pytest.raises(RuntimeError, match="not what was written"):
+        benchmark.do_setup()
+    benchmark.do_teardown()
+    assert {path.name for path in few_images.iterdir()} == {"images.npy", "labels.npy"}
+
+
+def test_scratch_is_removed_after_a_failure(
+    few_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that fails while it is timed leaves nothing behind."""
+    benchmark = benchmark_of("many_images.WriteMany.time_write", ("png", 1))
+    benchmark.do_setup()
+
+    def fail(*_: Any) -> None:
+        raise OSError("disk on fire")
+
+    monkeypatch.setattr(storage_impl.BACKENDS["png"], "write_many", fail)
+    with pytest.raises(OSError, match="disk on fire"):
+        benchmark.do_run()
+    benchmark.do_teardown()
+    assert {path.name for path in few_images.iterdir()} == {"images.npy", "labels.npy"}
+
+
+def test_floors_exist() -> None:
+    """Each backend's floor is a benchmark with the same counts."""
+    benchmarks = found()
+    for name in ("many_images.WriteMany.time_write", "many_images.ReadMany.time_read"):
+        assert list(benchmarks[name].floors) == list(common.BACKENDS)
+        for least in benchmarks[name].floors.values():
+            assert EXPECTED[least] == FLOORS
+
+
+def environment(directory: Path, monkeypatch: pytest.MonkeyPatch, **requirements: str) -> None:
+    """Make an environment of asv's that names these versions, and run in it."""
+    content = {"tool_name": "virtualenv", "python": "3.11", "requirements": requirements}
+    (directory / "asv-env-info.json").write_text(json.dumps(content))
+    monkeypatch.setenv("ASV_ENV_DIR", str(directory))
+
+
+def test_versions_named_are_those_that_run(
+    few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is measured in an environment that is not what the results would call it."""
+    benchmark = benchmark_of("many_images.ReadMany.time_read", ("png", 1))
+    environment(tmp_path, monkeypatch, numpy=np.__version__)
+    run(benchmark)
+    benchmark = benchmark_of("many_images.ReadMany.time_read", ("png", 1))
+    environment(tmp_path, monkeypatch, numpy="0.0.1")
+    with pytest.raises(RuntimeError, match=f"name numpy 0.0.1, and {np.__version__} is installed"):
+        benchmark.do_setup()
+
+
+def test_configuration_pins_every_requirement() -> None:
+    """asv.conf.json names one exact version of all that storage_impl imports, and no Python."""
+    conf = json5.loads((Path(ROOT).parent / "asv.conf.json").read_text())
+    required = conf["matrix"]["req"]
+    assert {"numpy", "xxhash", "Pillow", "lmdb", "h5py", "pip+asv_runner"} == set(required)
+    for versions in required.values():
+        (version,) = versions
+        assert all(part.isdigit() for part in version.split("."))
+    assert "pythons" not in conf
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("", "3, synthetic"), ("/data/my photos", "3, my photos"), ("/data/cifar/", "3, cifar")],
+)
+def test_other_images_are_another_measurement(
+    path: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results on other images are never drawn into one line; the path stays private."""
+    monkeypatch.setenv(datasets.VARIABLE, path)
+    assert common.version(3) == expected
