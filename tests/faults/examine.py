@@ -12,7 +12,7 @@ from storage_impl import ImageStore, StorageError
 from tests.samples import images_of, labels_of
 
 from .tool import Server
-from .workload import Shape
+from .workload import Shape, same
 
 COUNT = 40
 SHAPE = (20, 20, 3)
@@ -31,12 +31,6 @@ def make(path: Path, backend: str, shape: Shape, options: dict[str, Any]) -> Non
         for first, stop in ((0, 17), (17, 18), (18, COUNT)):
             count = stop - first
             store.write_many(images_of(count, shape, first), labels_of(count, first))
-
-
-def problems(server: Server, path: Path, shape: Shape, *, strict: bool, **more: Any) -> str | None:
-    """What is not as promised of a store that was `make`'s; see `examine`."""
-    outcome = server.run(examine, path, shape, strict, **LIMITS, **more)
-    return None if outcome.value == [] else str(outcome)
 
 
 def examine(path: Path, shape: Shape, strict: bool) -> list[str]:
@@ -68,6 +62,27 @@ def examine(path: Path, shape: Shape, strict: bool) -> list[str]:
         for what in _wrong_reads(path, shape):
             wrong.append(f"verify=True after an append, but {what}")
     return wrong
+
+
+def problems(
+    server: Server,
+    path: Path,
+    shape: Shape,
+    *,
+    strict: bool,
+    job: Callable[[Path, Shape, bool], list[str]] = examine,
+    **conditions: Any,
+) -> str | None:
+    """Run `examine` within limits, and tell what was not as promised."""
+    outcome = server.run(job, path, shape, strict, **LIMITS, **conditions)
+    return None if outcome.value == [] else str(outcome)
+
+
+def is_sound(path: Path, shape: Shape) -> bool:
+    """Whether a store verifies and holds what `make` put there: for trials that must succeed."""
+    _verify(path)
+    with storage_impl.open_store(path, verify=True) as store:
+        return len(store) == COUNT and same(*store.read_many(), shape)
 
 
 def _succeeds(action: Callable[[], object]) -> bool:
@@ -125,7 +140,7 @@ def _wrong_reads(path: Path, shape: Shape) -> Iterator[str]:
         reads: list[tuple[Any, Callable[[Any], Any]]] = [
             (range(len(store)), lambda indices: store.read_many()),
             (np.array([5, 3, 39, 3]), store.read_many),
-            (range(10, 30), lambda indices: store.read_many(slice(10, 30))),
+            (range(len(store))[10:30], lambda indices: store.read_many(slice(10, 30))),
             (range(len(store)), lambda indices: (None, store.read_labels())),
             *((range(i, i + 1), lambda indices: _one(store, indices[0])) for i in range(COUNT)),
         ]
