@@ -79,7 +79,7 @@ def _cells(results: Any, name: str, benchmark: dict[str, Any]) -> Iterator[tuple
     for key, value, stat in zip(product(*parameters), values, stats, strict=True):
         if value is not None and math.isnan(value):  # not selected, or skipped
             continue
-        several = stat is not None and stat["repeat"] > 1
+        several = stat and stat.get("repeat", 0) > 1  # {} where only this one failed
         quartiles = (stat["q_25"], stat["q_75"]) if several else None
         yield tuple(map(literal_eval, key)), Cell(value, quartiles)
 
@@ -165,10 +165,9 @@ def _lines(measured: Measured, name: str, benchmark: dict[str, Any]) -> Iterator
 
 
 def figure(value: float) -> str:
-    """Return a number with three digits that count, and never fewer than all of a large one."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    """Return a number with three digits that count, and all of a large one's."""
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:,.{digits}f}"
 
 
 def _aligned(line: tuple[str, ...], widths: list[int]) -> str:

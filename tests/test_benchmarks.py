@@ -1,6 +1,7 @@
 """The benchmarks: what they are called, that each measures what it says, and what they leave."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,59 @@ def test_a_floor_of_wrong_pixels_has_no_figure(
         benchmark.do_setup()
     benchmark.do_teardown()
     assert {path.name for path in few_images.iterdir()} == {"images.npy", "labels.npy"}
+
+
+class Counted(np.ndarray[Any, Any]):
+    """An array that counts what is done with the whole of it."""
+
+    calls: Counter[str]
+
+    def tofile(self, *arguments: Any, **options: Any) -> None:
+        self.calls["tofile"] += 1
+        super().tofile(*arguments, **options)
+
+    def copy(self, *arguments: Any, **options: Any) -> Any:
+        self.calls["copy"] += 1
+        return super().copy(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    {
+        "floor.RawFile.time_write": {"tofile": 1},
+        "floor.RawFile.time_read": {"fromfile": 1},
+        "floor.Memory.time_copy": {"copy": 1},
+        "floor.Png.time_encode": {"encode": 3},
+        "floor.Png.time_decode": {"decode": 3},
+        "floor.PngFiles.time_write": {"encode": 3},
+        "floor.PngFiles.time_read": {"decode": 3},
+    }.items(),
+)
+def test_a_floor_does_all_the_work_once(
+    name: str, expected: dict[str, int], few_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is timed handles each image once, and nothing else."""
+    benchmark = benchmark_of(name, (3,))
+    benchmark.do_setup()
+    calls: Counter[str] = Counter()
+    for module, function in ((floor, "encode"), (floor, "decode"), (np, "fromfile")):
+        original = getattr(module, function)
+
+        def count(*arguments: Any, of: str = function, to: Any = original) -> Any:
+            calls[of] += 1
+            return to(*arguments)
+
+        monkeypatch.setattr(module, function, count)
+    instance = benchmark.func.__self__
+    instance.images = instance.images.view(Counted)
+    instance.images.calls = calls
+    benchmark.do_run()
+    monkeypatch.undo()
+    assert calls == expected
+    if name.startswith("floor.PngFiles"):
+        directory = instance.scratch if "write" in name else instance.stored
+        assert len(list(directory.iterdir())) == 3
+    benchmark.do_teardown()
 
 
 def test_scratch_is_removed_after_a_failure(

@@ -1,0 +1,465 @@
+"""What the user reads: the table, the site, and sentences where a run cannot go on."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from asv.benchmarks import Benchmarks
+from asv.config import Config
+from asv.results import Results
+from asv.runner import BenchmarkResult
+
+from report import bench, checks, summary
+
+NAN = float("nan")
+MACHINE = {
+    "machine": "desk",
+    "os": "Linux 6.1",
+    "arch": "x86_64",
+    "cpu": "A processor",
+    "num_cpu": "2",
+    "ram": str(8 << 30),
+}
+VERSIONS = {"numpy": "2.4.6", "Pillow": "13.0.0", "lmdb": "3.0.0"}
+BACKENDS = ["'png'", "'lmdb'"]
+COUNTS = ["1", "10"]
+FLOORS = {"png": "floor.PngFiles.time_write", "lmdb": "floor.RawFile.time_write"}
+
+TABLE = """\
+commit    {commit} of 2023-11-14 22:13 UTC
+machine   desk, A processor, 2 cores, 8 GiB, Linux 6.1
+versions  Python 3.11, lmdb 3.0.0, numpy 2.4.6, Pillow 13.0.0
+images    synthetic
+
+operation    images  backend  us/image    quartiles  x floor  bytes/image  on disk
+
+write one         1  png           500      450-550
+write one         1  lmdb         20.0
+
+read one          1  png          80.0    75.0-90.0
+read one          1  lmdb         1.25    1.12-1.38
+
+write many        1  png         1,500  1,450-2,000     3.00        2,904   24,576
+write many        1  lmdb          100       100-100     2.00
+write many       10  png           300      300-300     1.50        2,300    6,144
+write many       10  lmdb       failed
+write many  100,000  png           250      250-250     1.25
+"""
+
+
+class Site(NamedTuple):
+    """A checkout with a commit and the results of one run."""
+
+    conf: Any
+    commit: str
+
+    @property
+    def files(self) -> list[str]:
+        return list(summary.result_files(self.conf.results_dir))
+
+
+def benchmark(name: str, params: list[list[str]], **facts: Any) -> dict[str, Any]:
+    """Return what asv knows of a benchmark."""
+    names = {1: ["count"], 2: ["backend", "count"]}[len(params)]
+    if params == [BACKENDS]:
+        names = ["backend"]
+    kind = "track" if "track" in name else "time"
+    unit = "bytes" if kind == "track" else "seconds"
+    known = {"type": kind, "unit": unit, "params": params, "param_names": names, "code": "pass"}
+    return {"name": name, "version": "1, synthetic", "timeout": 60.0, **known, **facts}
+
+
+def timed(benchmark: dict[str, Any], *samples: Any) -> tuple[dict[str, Any], BenchmarkResult]:
+    """Return what asv measured, in microseconds; None failed and NaN was not run."""
+    known = [[sample * 1e-6 for sample in s] if isinstance(s, list) else None for s in samples]
+    results = [True if isinstance(s, list) else s for s in samples]
+    numbers = [1 if isinstance(s, list) else None for s in samples]
+    return benchmark, BenchmarkResult(results, known, numbers, 0, "", None)
+
+
+def tracked(benchmark: dict[str, Any], *values: Any) -> tuple[dict[str, Any], BenchmarkResult]:
+    """Return what asv tracked."""
+    none = [None] * len(values)
+    return benchmark, BenchmarkResult(list(values), none, none, 0, "", None)
+
+
+RUN = [
+    timed(
+        benchmark("many_images.WriteMany.time_write", [BACKENDS, COUNTS], floors=FLOORS),
+        *([1400, 1500, 2500], [3000, 3000], [100, 100, 100], None),
+    ),
+    timed(
+        benchmark("many_images.WriteManyLarge.time_write", [BACKENDS, ["100000"]], floors=FLOORS),
+        *([250e5, 250e5], NAN),
+    ),
+    timed(benchmark("single_image.WriteOne.time_write", [BACKENDS]), [400, 500, 600], [20]),
+    timed(
+        benchmark("single_image.ReadOne.time_read", [BACKENDS], images=100),
+        *([7000, 8000, 10000], [100, 150]),
+    ),
+    timed(benchmark("floor.PngFiles.time_write", [COUNTS]), [500, 500], [2000, 2000]),
+    timed(benchmark("floor.PngFilesLarge.time_write", [["100000"]]), [200e5, 200e5]),
+    timed(benchmark("floor.RawFile.time_write", [COUNTS]), [50, 50], [60, 60]),
+    tracked(
+        benchmark("disk_usage.DiskUsage.track_apparent", [BACKENDS, COUNTS]), 2904, 23000, NAN, NAN
+    ),
+    tracked(
+        benchmark("disk_usage.DiskUsage.track_allocated", [BACKENDS, COUNTS]),
+        24576,
+        61440,
+        NAN,
+        NAN,
+    ),
+    timed(benchmark("many_images.ReadMany.time_read", [BACKENDS, COUNTS]), NAN, NAN, NAN, NAN),
+]
+
+
+def git(directory: Path, *arguments: str) -> str:
+    """Return what git says in a directory, whoever the user is."""
+    who = ["-c", "user.name=A", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main"]
+    done = subprocess.run(
+        ["git", *who, *arguments], cwd=directory, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def save(conf: Any, commit: str, date: int, run: list[Any] = RUN, **machine: str) -> None:
+    """Save results of a commit as asv does."""
+    params = {**MACHINE, **machine, "python": "3.11", **VERSIONS}
+    results = Results(params, VERSIONS, commit, date, "3.11", "virtualenv-py3.11", {})
+    for known, result in run:
+        results.add_result(known, result)
+    results.save(conf.results_dir)
+    known = Path(conf.results_dir, params["machine"], "machine.json")
+    known.write_text(json.dumps({**MACHINE, **machine, "version": 1}))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A checkout with one commit and no results yet."""
+    root = tmp_path / "checkout"
+    (root / "storage_impl").mkdir(parents=True)
+    (root / "storage_impl" / "__init__.py").touch()
+    settings = {
+        "version": 1,
+        "project": "storage_impl",
+        "repo": str(root),
+        "branches": ["HEAD"],
+        "environment_type": "virtualenv",
+        "env_dir": str(root / ".asv/env"),
+        "results_dir": str(root / ".asv/results"),
+        "html_dir": str(root / ".asv/html"),
+    }
+    (root / "asv.conf.json").write_text(json.dumps(settings))
+    (root / ".gitignore").write_text(".asv\n")
+    git(root, "init")
+    git(root, "add", ".")
+    git(root, "commit", "-m", "Start")
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(bench, "ROOT", root)
+    monkeypatch.delenv("STORAGE_IMPL_DATASET", raising=False)
+    return Site(Config.load(str(root / "asv.conf.json")), git(root, "rev-parse", "HEAD"))
+
+
+@pytest.fixture
+def site(checkout: Site) -> Site:
+    """The checkout with the results of a run."""
+    Benchmarks(checkout.conf, [known for known, _ in RUN]).save()
+    save(checkout.conf, checkout.commit, 1_700_000_000_000)
+    return checkout
+
+
+# -- the table ---------------------------------------------------------------------------------
+
+
+def test_table(site: Site) -> None:
+    """Every backend, operation and count: its cost an image, its floor, its bytes.
+
+    A benchmark that failed says so, one that was not run is left out, a single sample has
+    no quartiles, and the class for 100,000 images continues the one for fewer.
+    """
+    assert summary.text(site.conf, site.files) == TABLE.format(commit=site.commit[:8]).rstrip()
+
+
+def test_table_fits_the_terminal(site: Site) -> None:
+    """No line of the widest table has more than 100 characters, and nothing trails."""
+    wide = [BACKENDS, ["100000"]]
+    save(
+        site.conf,
+        site.commit,
+        1_700_000_000_000,
+        [
+            timed(
+                benchmark("many_images.WriteMany.time_write", wide, floors=FLOORS),
+                [1e12, 9e12],
+                [1e12, 9e12],
+            ),
+            timed(benchmark("floor.RawFile.time_write", [["100000"]]), [1e5]),
+            tracked(benchmark("disk_usage.DiskUsage.track_apparent", wide), 1e11, 1e11),
+            tracked(benchmark("disk_usage.DiskUsage.track_allocated", wide), 1e11, 1e11),
+        ],
+    )
+    Benchmarks(
+        site.conf, [benchmark("many_images.WriteMany.time_write", wide, floors=FLOORS)]
+    ).save()
+    lines = summary.text(site.conf, site.files).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_table_of_the_newest_commit_alone(site: Site) -> None:
+    """After a run of several commits the table is that of the newest."""
+    save(site.conf, "0" * 40, 1_600_000_000_000)
+    text = summary.text(site.conf, site.files)
+    assert text.count("commit ") == 1
+    assert site.commit[:8] in text
+
+
+def test_table_leaves_out_what_another_version_measured(site: Site) -> None:
+    """Results on other images than the last run's are not shown beside it."""
+    Benchmarks(site.conf, [{**known, "version": "1, photos"} for known, _ in RUN]).save()
+    assert "write" not in summary.text(site.conf, site.files)
+
+
+def test_table_on_a_terminal_that_knows_ascii_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that the terminal cannot show is escaped; it does not end the run."""
+    save(site.conf, site.commit, 1_700_000_000_000, machine="Büro")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert "machine   B\\xfcro" in summary.text(site.conf, site.files)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.0041, "0.00"),
+        (0.123, "0.12"),
+        (9.999, "10.0"),
+        (99.99, "100"),
+        (12.34, "12.3"),
+        (123.4, "123"),
+        (1e6, "1,000,000"),
+    ],
+)
+def test_figure(value: float, expected: str) -> None:
+    """Figures are as long as they are good for."""
+    assert summary.figure(value) == expected
+
+
+# -- the site ----------------------------------------------------------------------------------
+
+
+def test_publish(site: Site) -> None:
+    """A site is made of these results: the page, and a graph for each benchmark."""
+    done = subprocess.run(
+        [sys.executable, "-m", "asv", "--config", "asv.conf.json", "publish"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    html = Path(site.conf.html_dir)
+    index = json.loads((html / "index.json").read_text())
+    assert set(index["benchmarks"]) == {known["name"] for known, _ in RUN}
+    assert index["revision_to_hash"] == {"0": site.commit}
+    assert (html / "index.html").exists()
+    graphs = {path.stem for path in (html / "graphs").rglob("*.json")}
+    assert "many_images.WriteMany.time_write" in graphs
+
+
+# -- the command behind tox --------------------------------------------------------------------
+
+
+class FakeAsv:
+    """In place of asv: remembers its arguments, runs `then`, and exits with `code`."""
+
+    def __init__(self, code: int, then: Callable[[], None] = lambda: None) -> None:
+        self.calls: list[tuple[str, ...]] = []
+        self.code = code
+        self.then = then
+
+    def __call__(self, *arguments: str, **_: Any) -> int:
+        self.calls.append(arguments)
+        if arguments[0] != "run":
+            return 0
+        self.then()
+        return self.code
+
+
+@pytest.fixture
+def run_bench(
+    checkout: Site, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, FakeAsv]]:
+    """Run the command with an asv that does nothing but save these results."""
+
+    def run(*arguments: str, code: int = 0, saves: bool = True) -> tuple[int, FakeAsv]:
+        def results() -> None:
+            if saves:
+                Benchmarks(checkout.conf, [known for known, _ in RUN]).save()
+                save(checkout.conf, checkout.commit, 1_700_000_000_000)
+
+        asv = FakeAsv(code, results)
+        monkeypatch.setattr(bench, "asv", asv)
+        monkeypatch.setattr(bench, "remember_machine", lambda: None)
+        return bench.main(list(arguments)), asv
+
+    return run
+
+
+def test_quick_run(run_bench: Any, checkout: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """A quick run measures, publishes, and ends with the table and where the site is."""
+    code, asv = run_bench("quick")
+    assert code == 0
+    assert [call[0] for call in asv.calls] == ["run", "publish"]
+    printed = capsys.readouterr().out
+    assert TABLE.format(commit=checkout.commit[:8]) in printed
+    assert str(Path(".asv/html/index.html").resolve()) in printed
+    assert "asv preview" in printed
+    assert not list(Path(".asv").glob("tmp-*"))
+
+
+def test_quick_run_leaves_out_what_takes_long(run_bench: Any) -> None:
+    """The quick run has none of the classes for 100,000 images; the full one has everything."""
+    pattern = run_bench("quick")[1].calls[0]
+    pattern = pattern[pattern.index("--bench") + 1]
+    names = [f"{known['name']}({', '.join(p[0] for p in known['params'])})" for known, _ in RUN]
+    conf = Config()
+    chosen = Benchmarks(conf, [{**known} for known, _ in RUN], regex=[pattern])
+    assert set(chosen) == {known["name"] for known, _ in RUN if "Large" not in known["name"]}
+    assert len(names) > len(chosen)
+    assert "--bench" not in run_bench("full")[1].calls[0]
+
+
+def test_arguments_go_to_asv(run_bench: Any) -> None:
+    """What the user adds comes last, and replaces the choice of benchmarks."""
+    _, asv = run_bench("quick", "HEAD~3..HEAD", "--bench", "ReadOne", "--attribute", "repeat=4")
+    assert asv.calls[0][-5:] == ("HEAD~3..HEAD", "--bench", "ReadOne", "--attribute", "repeat=4")
+    assert asv.calls[0].count("--bench") == 1
+
+
+def test_failed_benchmark(run_bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A benchmark that failed fails the command, after the table of the others."""
+    code, asv = run_bench("quick", code=2)
+    assert code == 2
+    assert [call[0] for call in asv.calls] == ["run", "publish"]
+    printed = capsys.readouterr().out
+    assert "write many" in printed
+    assert "Benchmarks failed" in printed
+
+
+def test_nothing_saved(run_bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A dry run has no table, and says why."""
+    code, asv = run_bench("quick", "--dry-run", saves=False)
+    assert code == 0
+    assert [call[0] for call in asv.calls] == ["run"]
+    assert "No results were saved" in capsys.readouterr().out
+
+
+def test_uncommitted_changes(run_bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A reader who changed the package without committing learns what was measured."""
+    Path("storage_impl/new.py").touch()
+    run_bench("quick")
+    assert "uncommitted changes" in capsys.readouterr().out
+
+
+def test_no_network_for_asv(run_bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """An environment that could not be made is explained."""
+    assert run_bench("quick", code=1, saves=False)[0] == 1
+    assert "check the network" in capsys.readouterr().err
+
+
+def test_asv_has_said_it(run_bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the environment exists, what asv said stands for itself."""
+    Path(".asv/env/0123").mkdir(parents=True)
+    Path(".asv/env/0123/asv-env-info.json").write_text("{}")
+    assert run_bench("quick", code=1, saves=False)[0] == 1
+    assert capsys.readouterr().err == ""
+
+
+# -- obstacles ---------------------------------------------------------------------------------
+
+
+def failure(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what the command says, on one line, when it cannot start."""
+    assert bench.main(["quick"]) == 1
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_download(checkout: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that is no checkout is told how to become one."""
+    os.rename(".git", "git")
+    said = failure(capsys)
+    assert "not a git checkout" in said
+    assert "git init && git add ." in said
+
+
+def test_no_commit(checkout: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """A repository without a commit has nothing to measure."""
+    git(Path.cwd(), "update-ref", "-d", "HEAD")
+    assert "git finds no commit here" in failure(capsys)
+
+
+def test_no_git(
+    checkout: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without git the user is told to install it."""
+    monkeypatch.setenv("PATH", "")
+    assert "install git" in failure(capsys)
+
+
+def test_no_space(
+    checkout: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that would fill the disk does not start."""
+    monkeypatch.setattr(bench, "SPACE", {"quick": 1 << 60})
+    said = failure(capsys)
+    assert "free some space" in said
+    assert str(Path.cwd()) in said
+
+
+def test_no_dataset(
+    checkout: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped dataset is named before anything is installed."""
+    monkeypatch.setenv("STORAGE_IMPL_DATASET", "/no/such/folder")
+    assert "STORAGE_IMPL_DATASET names /no/such/folder" in failure(capsys)
+
+
+def test_old_python(
+    checkout: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Python that is too old is named, with the one that is needed."""
+    monkeypatch.setattr(sys, "version_info", (3, 10, 13))
+    assert "Python 3.10.13, and the suite needs 3.11" in failure(capsys)
+
+
+def test_pip_fails() -> None:
+    """What tox cannot install is explained below pip's own message."""
+    done = subprocess.run(
+        [sys.executable, "-m", "report.install", "--no-index", "--quiet", "./no-such-package"],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "check the network" in " ".join(done.stderr.split())
+
+
+def test_full_disk_is_the_first_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation that failed on a full disk is not blamed on the network."""
+    monkeypatch.setattr(checks, "_LITTLE", 1 << 60)
+    assert "free some space" in checks.advice(tmp_path)
+
+
+def test_lines_fit_and_commands_stay_whole() -> None:
+    """Sentences are wrapped for the terminal; a command to copy is not."""
+    command = "    git " + "x" * 200
+    lines = checks.wrapped("word " * 60 + "\n" + command).splitlines()
+    assert lines[-1] == command
+    assert all(len(line) <= 96 for line in lines[:-1])
