@@ -46,7 +46,7 @@ read one          1  png          80.0    75.0-90.0
 read one          1  lmdb         1.25    1.12-1.38
 
 write many        1  png         1,500  1,450-2,000     3.00        2,904   24,576
-write many        1  lmdb          100       100-100     2.00
+write many        1  lmdb          100      100-100     2.00
 write many       10  png           300      300-300     1.50        2,300    6,144
 write many       10  lmdb       failed
 write many  100,000  png           250      250-250     1.25
