@@ -99,9 +99,9 @@ def describe() -> str:
     if kind == "cifar10":
         return f"CIFAR-10, {len(_batch_files(path))} batches in {path.name}"
     files = _image_files(path)
-    return (
-        f"{len(files):,} images with {len({label for _, label in files}):,} labels in {path.name}"
-    )
+    labels = len({label for _, label in files})
+    noun = "label" if labels == 1 else "labels"
+    return f"{len(files):,} images with {labels:,} {noun} in {path.name}"
 
 
 def _check(count: int, size: int) -> None:

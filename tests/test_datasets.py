@@ -525,7 +525,7 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 )
 def test_formats(extension: str, tmp_path: Path) -> None:
     """Whatever Pillow reads is read."""
-    picture((40, 80, 120)).save(tmp_path / f"a.{extension}")
+    picture((40, 80, 120), 16, 16).save(tmp_path / f"a.{extension}")
     images, labels = datasets.folder(tmp_path, 4)
     assert (images.shape, images.dtype) == ((1, 4, 4, 3), np.uint8)
     assert labels.tolist() == [0]
