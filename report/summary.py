@@ -130,9 +130,10 @@ def table(measured: Measured) -> list[str]:
     # Backwards: one image before many, and writing before reading.
     for name in sorted(measured.cells, reverse=True):
         benchmark = measured.benchmarks[name]
-        if benchmark["type"] == "time" and benchmark["param_names"] in (
-            ["backend"],
-            ["backend", "count"],
+        if (
+            measured.cells[name]
+            and benchmark["type"] == "time"
+            and benchmark["param_names"] in (["backend"], ["backend", "count"])
         ):
             lines.append(("",) * len(HEADINGS))
             lines += _lines(measured, name, benchmark)

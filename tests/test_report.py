@@ -50,7 +50,6 @@ write many        1  lmdb          100      100-100     2.00
 write many       10  png           300      300-300     1.50        2,300    6,144
 write many       10  lmdb       failed
 write many  100,000  png           250      250-250     1.25
-
 """
 
 
