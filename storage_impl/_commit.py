@@ -1,16 +1,18 @@
-"""The commit record: how many images a store of files holds.
+"""The commit record: how many images a store holds.
 
 Two slots of 32 bytes, little-endian, at the start of a file::
 
     count u64 | serial u64 | 0 u64 | XXH3-64 of the 24 bytes before, u64
 
-The valid slot with the higher serial counts. A commit writes the other one, so
-that a write that was cut short, or that a reader meets half-way, leaves the last
-count standing: the method of LMDB's two meta pages.
+The valid slot with the higher serial counts. A commit writes one slot, syncs it where the
+store is durable, then writes the other. A write that was cut short, or that a reader meets
+half-way, leaves the last count standing, as LMDB's two meta pages do, and so does later damage
+to one of the slots. Both lie in one sector, which a disk writes whole.
 """
 
 import os
 import struct
+from contextlib import suppress
 
 from storage_impl._checksum import digest
 from storage_impl._files import pread, pwrite
@@ -69,14 +71,14 @@ class CommitRecord:
         OSError
             The record could not be written or synced.
         """
-        serial = self._serial + 1
-        slot = _pack(count, serial)
         self._in_doubt = True
-        self._write(serial % 2, slot, sync)
+        self._put(count, sync)
         self._in_doubt = False
-        self._slots[serial % 2] = slot
-        self._serial = serial
         self.count = count
+        # Again into the other slot: with the last count in one alone, damage to that one would
+        # take the store back to the count before, unnoticed.
+        with suppress(OSError):
+            self._put(count, sync=False)
 
     def restore(self, *, sync: bool) -> None:
         """Undo a commit that failed, which may have reached the file all the same.
@@ -92,6 +94,13 @@ class CommitRecord:
             number = (self._serial + 1) % 2
             self._write(number, self._slots[number], sync)
             self._in_doubt = False
+
+    def _put(self, count: int, sync: bool) -> None:
+        serial = self._serial + 1
+        slot = _pack(count, serial)
+        self._write(serial % 2, slot, sync)
+        self._slots[serial % 2] = slot
+        self._serial = serial
 
     def _write(self, number: int, slot: bytes, sync: bool) -> None:
         pwrite(self._descriptor, slot, number * _SLOT)

@@ -5,6 +5,7 @@ the class, those with a leading underscore. It is handed checked arguments and
 never sees a closed store, a forked handle or a selection it has to interpret.
 """
 
+import errno
 import os
 import shutil
 import threading
@@ -165,6 +166,8 @@ class ImageStore(ABC):
                 # Whichever of the two it is now: nobody else can have written to it.
                 shutil.rmtree(aside if aside.exists() else path, ignore_errors=True)
                 lock.release()
+            if isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                raise _made_meanwhile(path) from None
             if cls._is_foreign(error):
                 raise write_error(f"{path} could not be created", error) from error
             raise
@@ -791,8 +794,12 @@ def _lock_aside(aside: Path, path: Path) -> WriterLock:
     if lock is None or not lock.is_at(aside / _LOCK):
         if lock is not None:
             lock.abandon()
-        raise StoreExistsError(f"{path} was made by another process at this moment") from None
+        raise _made_meanwhile(path)
     return lock
+
+
+def _made_meanwhile(path: Path) -> StoreExistsError:
+    return StoreExistsError(f"{path} was made by another process at this moment")
 
 
 _stores: "weakref.WeakSet[ImageStore]" = weakref.WeakSet()

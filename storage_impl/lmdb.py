@@ -4,6 +4,7 @@ On-disk format, version 1::
 
     store.json
     write.lock
+    commit               the commit record, see `storage_impl._commit`
     data.mdb, lock.mdb   one environment, with
         main database    "storage_impl" -> version u32 | H u32 | W u32 | C u32 | count u64
         "images"         index -> header of 32 bytes, then the pixels, C-contiguous
@@ -18,7 +19,9 @@ little-endian. The header of an image::
 A block of labels is the 4,096 bytes of a page but for its header of 16, so that labels
 are read without touching an image. A long call takes several transactions, the last
 of which moves the count: images at and beyond it are what an interrupted call left,
-ignored, and removed by the next writer.
+ignored, and removed by the next writer. The count that decides is LMDB's own; the
+commit record follows it, so that an environment that damage took back to an older
+transaction is noticed.
 
 What is checked when: opening checks both meta pages and, while there are no more than
 256 branch and leaf pages (some 38,000 images of 3 KB), each of them, so that no pointer leads
@@ -31,18 +34,19 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar, TypeVar, TypeVarTuple, cast
 
+import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-import lmdb
 from storage_impl import _inputs
 from storage_impl._checksum import digest
-from storage_impl._files import check_regular, open_regular, sync_file
+from storage_impl._commit import INITIAL, CommitRecord
+from storage_impl._files import check_regular, open_regular, sync_file, write_new
 from storage_impl._lmdb_pages import check_pages, read_metas
 from storage_impl._marker import FORMAT_VERSION, Marker, Options
 from storage_impl.base import ImageStore, Source, Staged, Sums
@@ -52,6 +56,7 @@ from storage_impl.errors import (
     StoreFullError,
 )
 
+_COMMIT = "commit"
 _META_KEY = b"storage_impl"
 _META = struct.Struct("<IIIIQ")
 _HEADER = np.dtype([("fixed", "<u8", 2), ("label", "<i8"), ("checksum", "<u8")])
@@ -95,6 +100,8 @@ class LmdbStore(ImageStore):
     _errors = (OSError, lmdb.Error)
 
     _env: "_Environment"
+    _commit: int
+    _record: CommitRecord
 
     @classmethod
     def _check_option(cls, name: str, value: object) -> bool:
@@ -102,6 +109,7 @@ class LmdbStore(ImageStore):
 
     @classmethod
     def _make(cls, directory: Path, marker: Marker) -> None:
+        write_new(directory / _COMMIT, INITIAL, sync=marker.durable)
         _allocate_lock_file(directory)
         with lmdb.open(str(directory), map_size=_FIRST_MAP, max_dbs=2, max_readers=_READERS) as env:
             for name in (b"images", b"labels"):
@@ -116,22 +124,35 @@ class LmdbStore(ImageStore):
         self._fixed = _FIXED.pack(0, channels, 0, height, width, 0)
         self._record_bytes = _HEADER.itemsize + self._image_bytes
         self._at_once = max(_COPY_BYTES // self._record_bytes, 1)
-        self._env = _acquire(self)
-        try:
+        with ExitStack() as undo:
+            flags = os.O_RDONLY if self._lock is None else os.O_RDWR
+            self._commit = open_regular(self.path / _COMMIT, flags)
+            undo.callback(os.close, self._commit)
+            self._record = CommitRecord(self._commit)
+            self._env = _acquire(self)
+            undo.callback(_release, self._env)
             if self._verify_reads:
                 self._env.check()
             count = self._env.run(_READ, self._read_count)
-            if count * self._record_bytes > os.stat(self.path / "data.mdb").st_size:
-                raise DamagedStoreError(f"{self.path} is too small for its {count:,} images")
-        except BaseException:
-            self._close()
-            raise
+            self._check_count(count)
+            undo.pop_all()
         return count
 
+    def _check_count(self, count: int) -> None:
+        if count < self._record.count:
+            raise DamagedStoreError(
+                f"{self.path}: the environment holds {count:,} images, "
+                f"{self._record.count:,} were committed"
+            )
+        if count * self._record_bytes > os.stat(self.path / "data.mdb").st_size:
+            raise DamagedStoreError(f"{self.path} is too small for its {count:,} images")
+
     def _close(self) -> None:
+        os.close(self._commit)
         _release(self._env)
 
     def _forget(self) -> None:
+        os.close(self._commit)
         del self._env  # which was closed before the fork
 
     def _read_count(self, txn: lmdb.Transaction) -> int:
@@ -157,6 +178,8 @@ class LmdbStore(ImageStore):
                 waiting = part
             if waiting is not None:
                 self._put(waiting, source.stop)
+                with suppress(OSError):  # LMDB's own count has been committed
+                    self._record.commit(source.stop, sync=False)
         except lmdb.Error:
             # After a failed commit LMDB refuses every further transaction of the environment.
             self._env.close()
@@ -370,9 +393,24 @@ class _Environment:
             read_metas(descriptor)
         finally:
             os.close(descriptor)
-        self._env = lmdb.open(
+        size = self._file_size()
+        try:
+            self._env = self._map(max(2 * size, _FIRST_MAP), writable)
+        except lmdb.MemoryError:  # no address space to grow into
+            self._env = self._map(size, writable)
+        self._is_open = True
+        try:
+            self._check(_PAGES_AT_OPENING)  # before LMDB follows the first pointer
+            self.images = self._env.open_db(b"images", create=False)
+            self.labels = self._env.open_db(b"labels", create=False)
+        except BaseException:
+            self._close()
+            raise
+
+    def _map(self, size: int, writable: bool) -> lmdb.Environment:
+        return lmdb.open(
             str(self._path),
-            map_size=max(2 * self._file_size(), _FIRST_MAP),
+            map_size=size,
             max_dbs=2,
             max_readers=_READERS,
             max_spare_txns=1,
@@ -382,14 +420,6 @@ class _Environment:
             readahead=self._readahead,
             sync=self._durable,
         )
-        self._is_open = True
-        try:
-            self._check(_PAGES_AT_OPENING)  # before LMDB follows the first pointer
-            self.images = self._env.open_db(b"images", create=False)
-            self.labels = self._env.open_db(b"labels", create=False)
-        except BaseException:
-            self._close()
-            raise
 
     def _close(self) -> None:
         if self._is_open:
@@ -446,6 +476,7 @@ class _Environment:
                 try:
                     self._env.set_mapsize(needed)
                 except (lmdb.Error, OverflowError) as error:
+                    self._close()  # LMDB has dropped the old map; the next use opens it again
                     raise StoreFullError(
                         f"{self._path} cannot grow its map to {needed:,} bytes: {error}; "
                         "the address space of this process is limited (ulimit -v)"

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import storage_impl
-from tests import processes
+from tests import commit_record, processes
 from tests.contract import COUNT, StoreContract
 from tests.processes import OtherProcess
 from tests.samples import SHAPE, images_of, labels_of
@@ -82,6 +82,7 @@ class TestLmdb(StoreContract):
         with databases(path) as (transaction, images, labels):
             version, *kept, count = META.unpack(transaction.get(b"storage_impl"))
             assert (version, tuple(kept)) == (1, shape)
+            assert commit_record.count(path / "commit") == count
             pixels = np.empty((count, *shape), np.uint8)
             numbers = np.empty(count, np.int64)
             listed = []
@@ -111,7 +112,9 @@ class TestLmdb(StoreContract):
             extra += [f"image {k!r}" for k, _ in transaction.cursor(db=images) if k >= key(count)]
             extra += [f"labels {k!r}" for k, _ in transaction.cursor(db=labels) if k >= key(blocks)]
         files = {file.name for file in path.iterdir()}
-        return extra + sorted(files - {"store.json", "write.lock", "data.mdb", "lock.mdb"})
+        return extra + sorted(
+            files - {"store.json", "write.lock", "commit", "data.mdb", "lock.mdb"}
+        )
 
     def damage_pixel(self, path: Path, index: int) -> None:
         with databases(path) as (transaction, images, _):
@@ -205,6 +208,25 @@ class TestLmdb(StoreContract):
             for start in range(0, 194, 64):
                 images, _ = store.read_many(slice(start, start + 64))
                 np.testing.assert_array_equal(images, images_of(len(images), shape, start))
+
+    @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc to measure by")
+    def test_map_that_cannot_grow(self, path: Path) -> None:
+        """Where the map finds no more address space the call is undone, and the store sound."""
+        shape, per_call = (64, 64, 3), 80
+        self.create(path, shape, durable=False).close()
+        with OtherProcess() as other:
+            errors = other.call(processes.append_in_little_space, path, per_call, 60 << 20)
+            assert errors == ["StoreFullError", "StoreFullError"]
+            with storage_impl.open_store(path) as store:
+                written = len(store)
+                assert written >= per_call
+                assert written % per_call == 0
+                assert store.read_labels().tolist() == list(range(written))
+            other.kill()
+        with storage_impl.open_store(path, "a") as store:
+            assert len(store) == written
+            store.write_many(np.zeros((per_call, *shape), np.uint8), range(per_call))
+            store.verify()
 
     def test_many_store_objects(self, stored: Path) -> None:
         """One path may be open many times in a process; each is closed on its own."""
@@ -308,6 +330,28 @@ class TestLmdb(StoreContract):
         edit_meta(stored, *fields)
         with pytest.raises(storage_impl.DamagedStoreError):
             storage_impl.open_store(stored, mode)
+
+    @pytest.mark.parametrize("mode", ["r", "a"])
+    def test_environment_of_the_past(self, stored: Path, mode: str) -> None:
+        """An environment that went back behind what was committed is damaged."""
+        past = (stored / "data.mdb").read_bytes()
+        with storage_impl.open_store(stored, "a") as store:
+            store.write_many(images_of(5, first=COUNT), labels_of(5, COUNT))
+        (stored / "data.mdb").write_bytes(past)
+        with pytest.raises(storage_impl.DamagedStoreError, match="28"):
+            storage_impl.open_store(stored, mode)
+
+    def test_commit_record_of_the_past(self, stored: Path) -> None:
+        """The environment decides what is committed; a record that is behind is caught up."""
+        past = (stored / "commit").read_bytes()
+        with storage_impl.open_store(stored, "a") as store:
+            store.write_many(images_of(5, first=COUNT), labels_of(5, COUNT))
+        (stored / "commit").write_bytes(past)
+        with storage_impl.open_store(stored) as store:
+            self.check_prefix(store, COUNT + 5)
+        with storage_impl.open_store(stored, "a") as store:
+            store.write_many(images_of(5, first=COUNT + 5), labels_of(5, COUNT + 5))
+        self.check(stored, COUNT + 10)
 
     def test_count_beyond_the_images(self, stored: Path) -> None:
         """A count a little too high makes the images that are not there damaged."""
