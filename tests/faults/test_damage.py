@@ -8,7 +8,7 @@ from .conftest import FULL, SEED, Tally
 from .examine import VARIANTS, make, problems
 from .tool import Server
 
-TRIALS = 10_000 if FULL else 200
+TRIALS = 10_000 if FULL else 120
 UNITS = (1, 8, 24, 32, 512, 4096)  # labels, records, commit slots, sectors, pages
 
 

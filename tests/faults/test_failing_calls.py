@@ -43,7 +43,7 @@ def test_failing_calls(
                 ]
             shutil.rmtree(root)
     if not FULL:
-        trials = random.Random(SEED).sample(trials, 150)
+        trials = random.Random(SEED).sample(trials, 100)
     for arguments, fault in trials:
         root.mkdir()
         outcome = faulty.run(write_and_retry, *arguments, root=root, log=log, fault=fault)

@@ -41,7 +41,7 @@ def test_killed_at_every_call(
     """Reopened it holds exactly what returned, or that and the call under way, whole."""
     points = kill_points(faulty, scratch, backend)
     if not FULL:
-        points = random.Random(SEED).sample(points, 120)
+        points = random.Random(SEED).sample(points, 90)
     for number, ((shape, durable), fault) in enumerate(points):
         root, log = scratch / str(number), scratch / "log"
         root.mkdir()

@@ -43,7 +43,8 @@ def test_power_cut(
     for shape in SHAPES:
         root, records = log_of(faulty, scratch, backend, shape, durable=True)
         cuts = sorted(random_.randrange(len(records) + 1) for _ in range(states))
-        disk, marked = Disk(root), []
+        disk = Disk(root)
+        marked: list[str] = []
         for position in range(len(records) + 1):
             for _ in range(cuts.count(position)):
                 conditions = (backend, shape, known(marked))

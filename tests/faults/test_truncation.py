@@ -9,7 +9,7 @@ from .examine import VARIANTS, make, problems
 from .tool import Server
 
 EVERY_LENGTH_BELOW = 4096
-TRIALS = 2400 if FULL else 100
+TRIALS = 2400 if FULL else 80
 
 
 def test_truncation(server: Server, scratch: Path, backend: str, tally: Tally) -> None:
