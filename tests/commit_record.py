@@ -1,4 +1,4 @@
-"""The commit record of PNG and HDF5 stores, read by its description and nothing else."""
+"""The commit record of a store, read and written by its description and nothing else."""
 
 import struct
 from pathlib import Path
@@ -30,6 +30,14 @@ def count(path: Path) -> int:
     newest = max(slots(path), key=lambda slot: slot.serial)
     assert newest.serial >= 0
     return newest.images
+
+
+def put(path: Path, number: int, slot: Slot) -> None:
+    """Overwrite one of the two slots."""
+    body = struct.pack("<3Q", slot.images, slot.serial, 0)
+    with open(path, "r+b") as file:
+        file.seek(32 * number)
+        file.write(body + struct.pack("<Q", xxhash.xxh3_64_intdigest(body)))
 
 
 def _slot(data: bytes) -> Slot:

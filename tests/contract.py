@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 import storage_impl
 from storage_impl import ImageStore
-from tests import processes
+from tests import commit_record, processes
 from tests.processes import OtherProcess
 from tests.samples import SHAPE, images_of, labels_of
 
@@ -262,6 +262,8 @@ class StoreContract:
     """What may be relied on, whatever the backend."""
 
     backend: str
+    # The file whose first 64 bytes are the commit record.
+    commit_file: str = "commit"
     # Options that `create_store` accepts, and some that it refuses with what it then says.
     options: list[dict[str, Any]]
     bad_options: dict[str, tuple[dict[str, Any], str]]
@@ -747,6 +749,38 @@ class StoreContract:
             getattr(reader, method)(selection)
         assert isinstance(caught.value, IndexError)
 
+    @pytest.mark.parametrize(
+        ("method", "read"),
+        [
+            ("_read_one", lambda store: store.read_one(0)),
+            ("_read_range", lambda store: store.read_many()),
+            ("_read_range", lambda store: next(store.batches(4))),
+            ("_read_indices", lambda store: store.read_many([4, 1])),
+            ("_read_labels", lambda store: store.read_labels()),
+            ("_read_range", lambda store: store.verify()),
+            ("_read_labels", lambda store: store.verify()),
+        ],
+    )
+    def test_system_that_fails_a_read(
+        self,
+        reader: ImageStore,
+        monkeypatch: pytest.MonkeyPatch,
+        method: str,
+        read: Callable[[ImageStore], object],
+    ) -> None:
+        """A read that the system fails is no damage, and may work the next time."""
+
+        def fail(*_: object, **__: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(reader), method, fail)
+            with pytest.raises(storage_impl.ReadFailedError) as caught:
+                read(reader)
+        assert caught.value.errno == errno.EIO
+        assert isinstance(caught.value, OSError)
+        read(reader)
+
     def test_reading_writes_nothing(self, stored: Path) -> None:
         """Opening for reading, reading, verifying and closing leave the files as they were."""
         before = self.lasting(stored)
@@ -1078,6 +1112,77 @@ class StoreContract:
             store.write_many(closing(store), [1] * (after + 20))
         self.check(stored, COUNT)
 
+    @pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
+    @pytest.mark.parametrize(
+        ("number", "kind"),
+        [(errno.EIO, storage_impl.WriteFailedError), (errno.ENOSPC, storage_impl.StoreFullError)],
+    )
+    def test_sync_that_fails(
+        self,
+        stored: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        number: int,
+        kind: type[storage_impl.WriteFailedError],
+        lasting: bool,
+    ) -> None:
+        """Whichever sync fails that Python makes, the store is as it was, and the retry works."""
+        saved = snapshot(stored)
+        sync = os.fsync
+        for at in range(100):
+            calls = iter(range(1000))
+
+            def fsync(descriptor: int, calls: Iterator[int] = calls, at: int = at) -> None:
+                call = next(calls)
+                if call == at or (lasting and call > at):
+                    raise OSError(number, os.strerror(number))
+                sync(descriptor)
+
+            images, labels = images_of(3, first=COUNT), labels_of(3, COUNT)
+            with storage_impl.open_store(stored, "a") as store:
+                monkeypatch.setattr(os, "fsync", fsync)
+                try:
+                    store.write_many(images, labels)
+                except storage_impl.WriteFailedError as error:
+                    failed = error
+                else:
+                    break
+                finally:
+                    monkeypatch.setattr(os, "fsync", sync)
+                assert type(failed) is kind
+                assert failed.errno == number
+                assert isinstance(failed.__cause__, OSError)
+                assert len(store) == COUNT
+                np.testing.assert_array_equal(store.read_many()[0], images_of(COUNT))
+                with storage_impl.open_store(stored) as reader:
+                    assert len(reader) == COUNT
+                assert store.write_many(images, labels) == range(COUNT, COUNT + 3)
+            self.check(stored, COUNT + 3)
+            self.restore(stored, saved)
+        else:
+            pytest.fail("a hundred syncs for three images")
+        self.check(stored, COUNT + 3)
+
+    def test_undoing_that_fails(
+        self, stored: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """When what a failed call left cannot be removed, it stays unseen until it can."""
+
+        def fail(*_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        with storage_impl.open_store(stored, "a") as store:
+            with monkeypatch.context() as patch:
+                patch.setattr(type(store), "_discard", fail)
+                with pytest.raises(ZeroDivisionError):
+                    store.write_many(failing(images_of(40), 30, ZeroDivisionError()), [0] * 40)
+            assert len(store) == COUNT
+            store.verify()
+            with storage_impl.open_store(stored) as reader:
+                assert len(reader) == COUNT
+            new = store.write_many(images_of(2, first=COUNT), labels_of(2, COUNT))
+            assert new == range(COUNT, COUNT + 2)
+        self.check(stored, COUNT + 2)
+
     # -- what is refused before a byte is written ----------------------------------------------
 
     @cases(BAD_IMAGES)
@@ -1379,6 +1484,16 @@ class StoreContract:
                 assert len(same) == COUNT + 2
         self.check(stored, COUNT + 2)
 
+    def test_store_is_made_again_while_it_is_open(self, stored: Path) -> None:
+        """A store that was removed and made again under its name is another store."""
+        with storage_impl.open_store(stored) as reader, storage_impl.open_store(stored, "a"):
+            shutil.rmtree(stored)
+            with self.create(stored, (2, 2, 1)) as new:
+                new.write_many(images_of(4, (2, 2, 1)), labels_of(4))
+                assert len(reader) == COUNT
+                np.testing.assert_array_equal(new.read_many()[0], images_of(4, (2, 2, 1)))
+        self.check(stored, 4, (2, 2, 1))
+
     # -- opening -------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("mode", ["r", "a"])
@@ -1528,6 +1643,24 @@ class StoreContract:
         assert store.closed
         with pytest.raises(storage_impl.ClosedStoreError), store:
             pass
+
+    def test_close_that_cannot_sync(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A close that fails to sync says so, and closes and unlocks the store all the same."""
+
+        def fail(*_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        store = self.create(path, durable=False)
+        store.write_many(images_of(3), labels_of(3))
+        monkeypatch.setattr(type(store), "_sync", fail)
+        with pytest.raises(storage_impl.WriteFailedError, match="synced") as caught:
+            store.close()
+        assert caught.value.errno == errno.EIO
+        assert store.closed
+        store.close()
+        monkeypatch.undo()
+        storage_impl.open_store(path, "a").close()
+        self.check(path, 3)
 
     def test_close_of_a_store_that_is_gone(self, stored: Path) -> None:
         """A store whose directory was removed can be closed, and fails by errors of its own."""
@@ -2138,6 +2271,51 @@ class StoreContract:
             with pytest.raises(storage_impl.DamagedImageError) as caught:
                 store.verify()
         assert caught.value.indices == (4,)
+
+    @pytest.mark.parametrize("number", [0, 1])
+    @pytest.mark.parametrize("offset", [0, 8, 16, 24, 31])
+    def test_damaged_slot_of_the_commit_record(
+        self, stored: Path, number: int, offset: int
+    ) -> None:
+        """Damage to one slot of the commit record loses no image, and the next writer goes on."""
+        with open(stored / self.commit_file, "r+b") as file:
+            file.seek(32 * number + offset)
+            (byte,) = file.read(1)
+            file.seek(32 * number + offset)
+            file.write(bytes([byte ^ 16]))
+        with storage_impl.open_store(stored) as store:
+            self.check_prefix(store, COUNT)
+        with storage_impl.open_store(stored, "a") as store:
+            store.write_many(images_of(2, first=COUNT), labels_of(2, COUNT))
+        self.check(stored, COUNT + 2)
+
+    @pytest.mark.parametrize("mode", ["r", "a"])
+    @pytest.mark.parametrize("damage", ["zeros", "text", "cut", "empty", "count", "parity"])
+    def test_damaged_commit_record(self, stored: Path, mode: str, damage: str) -> None:
+        """Without a slot that is whole, or with a count that cannot be, there is no store."""
+        file = stored / self.commit_file
+        data = file.read_bytes()
+        match damage:
+            case "zeros":
+                file.write_bytes(bytes(64) + data[64:])
+            case "text":
+                file.write_bytes(b"no commit record" * 4 + data[64:])
+            case "cut":
+                file.write_bytes(data[:31])
+            case "empty":
+                file.write_bytes(b"")
+            case "count":
+                for number, slot in enumerate(commit_record.slots(file)):
+                    commit_record.put(file, number, slot._replace(images=2**62))
+            case "parity":
+                first, second = commit_record.slots(file)
+                commit_record.put(file, 0, second)
+                commit_record.put(file, 1, first)
+        with pytest.raises(storage_impl.DamagedStoreError):
+            storage_impl.open_store(stored, mode)
+        file.write_bytes(data)
+        storage_impl.open_store(stored, "a").close()
+        self.check(stored, COUNT)
 
     # -- bytes on disk -------------------------------------------------------------------------
 

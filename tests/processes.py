@@ -134,6 +134,28 @@ def append(path: Path, calls: int, per_call: int) -> int:
         return len(store)
 
 
+def append_in_little_space(path: Path, per_call: int, spare: int) -> list[str]:
+    """Append until the address space of the process is full; the errors of that call and the next.
+
+    The process may take `spare` bytes more than it has.
+    """
+    import resource
+
+    store = storage_impl.open_store(path, "a")
+    images = np.zeros((per_call, *store.image_shape), np.uint8)
+    with open("/proc/self/statm") as file:
+        taken = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + spare, taken + spare))
+    errors: list[str] = []
+    while len(errors) < 2:
+        try:
+            store.write_many(images, range(len(store), len(store) + per_call))
+        except storage_impl.StorageError as error:
+            errors.append(type(error).__name__)
+    _kept.append(store)
+    return errors
+
+
 def append_generated(path: Path, count: int) -> int:
     """Append so many images from a generator, and return by how many bytes memory grew."""
     memory = []
