@@ -60,6 +60,12 @@ def check_regular(path: Path) -> os.stat_result:
     return status
 
 
+def check_directory(path: str | Path) -> None:
+    """Raise OSError unless `path` is a directory, and no link to one."""
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(path))
+
+
 def read_regular(path: str | Path, limit: int) -> bytes:
     """The whole content of a regular file of at most `limit` bytes.
 

@@ -44,7 +44,14 @@ from numpy.typing import NDArray
 from storage_impl import _inputs
 from storage_impl._checksum import digest
 from storage_impl._commit import INITIAL, CommitRecord
-from storage_impl._files import check_regular, open_regular, sync_directory, sync_file, write_new
+from storage_impl._files import (
+    check_directory,
+    check_regular,
+    open_regular,
+    sync_directory,
+    sync_file,
+    write_new,
+)
 from storage_impl._marker import Marker, Options
 from storage_impl.base import ImageStore, Source, Staged, Sums
 from storage_impl.errors import (
@@ -111,6 +118,7 @@ class Hdf5Store(ImageStore):
 
     def _open(self) -> int:
         self._directory = self.path / _SEGMENTS
+        check_directory(self._directory)
         self._one = h5s.create_simple((1, *self.image_shape))
         self._open_segments: OrderedDict[int, _Segment] = OrderedDict()
         self._segments_lock = threading.Lock()

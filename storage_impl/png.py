@@ -38,6 +38,7 @@ from storage_impl import _inputs
 from storage_impl._checksum import digests
 from storage_impl._commit import INITIAL, SIZE, CommitRecord
 from storage_impl._files import (
+    check_directory,
     open_regular,
     pread,
     pwrite,
@@ -103,6 +104,8 @@ class PngStore(ImageStore):
         # Deflate stores what it cannot shrink in blocks with a few bytes of overhead each.
         self._file_limit = int((self._image_bytes + height) * 1.01) + 1024
         self._images = str(self.path / _IMAGES)
+        check_directory(self._images)
+        self._checked: set[int] = set()  # directories of images that are no links
         log = open_regular(self.path / _LOG, os.O_RDONLY if self._lock is None else os.O_RDWR)
         try:
             self._record = CommitRecord(log)
@@ -136,10 +139,9 @@ class PngStore(ImageStore):
         first = source.stop
         for start, images, labels, sums in source:
             for index, image in enumerate(images, start):
-                path = self._file(index)
                 if index % _PER_DIRECTORY == 0:
-                    os.makedirs(os.path.dirname(path), exist_ok=True)
-                write_new(path, self._encode(image), sync=False)
+                    os.makedirs(self._directory(index), exist_ok=True)
+                write_new(self._file(index), self._encode(image), sync=False)
             records = np.empty(len(images), _RECORD)
             records["label"] = labels
             records["checksum"] = sums
@@ -157,12 +159,14 @@ class PngStore(ImageStore):
             if not name.isdecimal() or int(name) < count // _PER_DIRECTORY:
                 continue
             directory = f"{self._images}/{name}"
+            check_directory(directory)
             for file in os.listdir(directory):
                 stem = file.removesuffix(".png")
                 if stem.isdecimal() and int(stem) >= count:
                     os.unlink(f"{directory}/{file}")
             if int(name) * _PER_DIRECTORY >= count:
                 os.rmdir(directory)
+                self._checked.discard(int(name))
         length = SIZE + count * _RECORD.itemsize
         if os.fstat(self._log).st_size > length:
             os.ftruncate(self._log, length)
@@ -182,7 +186,7 @@ class PngStore(ImageStore):
                 for _ in pool.map(sync_file, files):
                     pass
         for shard in range(start // _PER_DIRECTORY, -(-stop // _PER_DIRECTORY)):
-            sync_directory(os.path.dirname(self._file(shard * _PER_DIRECTORY)))
+            sync_directory(self._directory(shard * _PER_DIRECTORY))
         sync_directory(self._images)
         os.fsync(self._log)
 
@@ -275,10 +279,17 @@ class PngStore(ImageStore):
             pixels = PngImageFile(BytesIO(data)).tobytes()
             return np.frombuffer(pixels, np.uint8).reshape(self.image_shape)
         except _DECODE_ERRORS as error:
-            raise read_error(self._file(index), error, index) from error
+            raise read_error(f"{self.path}: {index:08d}.png", error, index) from error
+
+    def _directory(self, index: int) -> str:
+        return f"{self._images}/{index // _PER_DIRECTORY:04d}"
 
     def _file(self, index: int) -> str:
-        return f"{self._images}/{index // _PER_DIRECTORY:04d}/{index:08d}.png"
+        directory = self._directory(index)
+        if index // _PER_DIRECTORY not in self._checked:
+            check_directory(directory)
+            self._checked.add(index // _PER_DIRECTORY)
+        return f"{directory}/{index:08d}.png"
 
 
 def _checks(indices: range | NDArray[np.int64], records: NDArray[np.void]) -> NDArray[np.uint64]:
