@@ -167,6 +167,16 @@ class StoreSuite(Suite):
             os.rename(store.path, path)
         return path
 
+    def warm_store(self, backend: str) -> storage_impl.ImageStore:
+        """Return the store of all of `images`, opened once in a process.
+
+        Samples share it: what is timed is a store that has been read before. LMDB maps
+        its file, and the first read after opening pays for every page of the map.
+        """
+        if self.first:
+            self.opened = storage_impl.open_store(self.stored(backend))
+        return self.opened
+
 
 def _discard(store: storage_impl.ImageStore) -> None:
     """Remove a store and close it, so that closing finds nothing that it had to sync."""

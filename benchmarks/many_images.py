@@ -1,6 +1,5 @@
 """What does an image cost when many are written or read at once?"""
 
-import storage_impl
 from benchmarks.common import BACKENDS, LARGE_COUNTS, LargeSuite, StoreSuite, facts, version
 
 
@@ -42,7 +41,7 @@ class WriteManyLarge(LargeSuite, WriteMany):
 
 
 class ReadMany(StoreSuite):
-    """`read_many` of everything, in order, from a store that is open and in memory."""
+    """`read_many` of everything, in order, from a store that was read before."""
 
     warmup_time = 0.1
     version = version(1)
@@ -50,7 +49,7 @@ class ReadMany(StoreSuite):
     def setup(self, backend: str, count: int) -> None:
         """Open a store of `count` images."""
         self.begin(count)
-        self.store = self.undo.enter_context(storage_impl.open_store(self.stored(backend)))
+        self.store = self.warm_store(backend)
 
     @facts(
         floors={

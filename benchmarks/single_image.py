@@ -1,6 +1,5 @@
 """What does one image cost, written or read by itself?"""
 
-import storage_impl
 from benchmarks.common import BACKENDS, StoreSuite, facts, version
 
 
@@ -33,7 +32,7 @@ class WriteOne(StoreSuite):
 
 
 class ReadOne(StoreSuite):
-    """`read_one` of 100 images of 1,000, here and there, from a store that is open."""
+    """`read_one` of 100 images of 1,000, here and there, from a store that was read before."""
 
     params = (BACKENDS,)
     param_names = ("backend",)
@@ -46,7 +45,7 @@ class ReadOne(StoreSuite):
     def setup(self, backend: str) -> None:
         """Open a store."""
         self.begin(1_000)
-        self.store = self.undo.enter_context(storage_impl.open_store(self.stored(backend)))
+        self.store = self.warm_store(backend)
 
     @facts(images=100)
     def time_read(self, backend: str) -> None:
