@@ -12,6 +12,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self, SupportsIndex
@@ -111,7 +112,7 @@ class ImageStore(ABC):
         self._lock = lock
         self._guard = threading.RLock()
         self._writing = False
-        self._leftovers = False  # a failed call left something that could not be removed
+        self._leftovers = False  # of a failed call, where they could not be removed
         # False makes the next call open the handles of this process: see `_prepare`.
         self._ready = False
         self._count = self._open()
@@ -344,14 +345,11 @@ class ImageStore(ABC):
             self._writing = True
             try:
                 if self._leftovers:
-                    self._discard(start)
-                    self._leftovers = False
+                    self._undo(start)
                 self._append(source)
             except BaseException as error:
-                try:
-                    self._discard(start)
-                except Exception:  # the first error is the one to report
-                    self._leftovers = True  # invisible, but in the way of the next write
+                with suppress(Exception):  # this error is the one to report
+                    self._undo(start)
                 if error is not source.error and self._is_foreign(error):
                     raise write_error(f"writing to {self.path} failed", error) from error
                 raise
@@ -359,6 +357,11 @@ class ImageStore(ABC):
                 self._writing = False
             self._count = source.stop
             return range(start, source.stop)
+
+    def _undo(self, count: int) -> None:
+        self._leftovers = True  # unseen, but in the way of the next write, until this succeeds
+        self._discard(count)
+        self._leftovers = False
 
     def _check_writable(self) -> None:
         self._prepare_if_needed()

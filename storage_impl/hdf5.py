@@ -119,7 +119,6 @@ class Hdf5Store(ImageStore):
     def _open(self) -> int:
         self._directory = self.path / _SEGMENTS
         check_directory(self._directory)
-        self._one = h5s.create_simple((1, *self.image_shape))
         self._open_segments: OrderedDict[int, _Segment] = OrderedDict()
         self._segments_lock = threading.Lock()
         flags = os.O_RDONLY if self._lock is None else os.O_RDWR
@@ -232,13 +231,8 @@ class Hdf5Store(ImageStore):
 
     def _read_one(self, index: int) -> tuple[NDArray[np.uint8], int, int]:
         segment = self._segment(index)
-        image = np.empty(self.image_shape, np.uint8)
-        segment.read_image(index - segment.start, self._one, image)
-        return (
-            image,
-            int(segment.labels[index - segment.start]),
-            int(segment.sums[index - segment.start]),
-        )
+        inside = index - segment.start
+        return segment.image(inside), int(segment.labels[inside]), int(segment.sums[inside])
 
     def _read_range(
         self,
@@ -262,10 +256,10 @@ class Hdf5Store(ImageStore):
         if not isinstance(failure, DamagedStoreError):
             return failure
         damaged = []
-        for index, image in enumerate(images, start):
+        for index in range(start, start + len(images)):
             segment = self._segment(index)
             try:
-                segment.read_image(index - segment.start, self._one, image)
+                segment.image(index - segment.start)
             except self._errors:
                 damaged.append(index)
         return DamagedImageError(str(failure), damaged) if damaged else failure
@@ -285,7 +279,7 @@ class Hdf5Store(ImageStore):
             if stop - position == 1:
                 segment = self._segment(index)
                 inside = index - segment.start
-                segment.read_image(inside, self._one, images[position])
+                images[position] = segment.image(inside)
                 labels[position] = segment.labels[inside]
                 if sums is not None:
                     sums[position] = segment.sums[inside]
@@ -356,6 +350,7 @@ class _Segment:
         file = h5py.File(path, "r", locking=False)
         self._images = _open_dataset(file, "images", "u1", (count, *image_shape), size, shrinks)
         self._space = self._images.get_space()
+        self._dataset = h5py.Dataset(self._images, readonly=True)
         self.labels = _read_whole(_open_dataset(file, "labels", "<i8", (count,), size, 1))
         sums = _read_whole(_open_dataset(file, "checksums", "<u8", (count + 1,), size, 1))
         self.sums, self._sum_of_labels = sums[:-1], int(sums[-1])
@@ -368,10 +363,10 @@ class _Segment:
             )
         return self.labels
 
-    def read_image(self, inside: int, one: h5s.SpaceID, out: NDArray[np.uint8]) -> None:
-        with self._lock:
-            self._space.select_hyperslab((inside, 0, 0, 0), one.shape)
-            self._images.read(one, self._space, out, h5t.NATIVE_UINT8)
+    def image(self, inside: int) -> NDArray[np.uint8]:
+        # For a single image h5py's own indexing is twice as fast as a selection made here.
+        image: NDArray[np.uint8] = self._dataset[inside]
+        return image
 
     def read_images(self, inside: slice, out: NDArray[np.uint8]) -> None:
         memory = h5s.create_simple(out.shape)

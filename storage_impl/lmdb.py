@@ -61,7 +61,7 @@ _META_KEY = b"storage_impl"
 _META = struct.Struct("<IIIIQ")
 _HEADER = np.dtype([("fixed", "<u8", 2), ("label", "<i8"), ("checksum", "<u8")])
 _FIXED = struct.Struct("<BBHIII")
-_ONE_HEADER = struct.Struct("<16xqQ")
+_ONE_HEADER = struct.Struct("<16sqQ")
 _SUM = struct.Struct("<Q")
 _LABELS_PER_BLOCK = 509
 
@@ -76,7 +76,6 @@ _LOCK_FILE_BYTES = 16 << 10  # these and LMDB's header, in whole pages
 
 _T = TypeVar("_T")
 _Arguments = TypeVarTuple("_Arguments")
-_READ, _WRITE = False, True
 
 
 class LmdbStore(ImageStore):
@@ -133,7 +132,7 @@ class LmdbStore(ImageStore):
             undo.callback(_release, self._env)
             if self._verify_reads:
                 self._env.check()
-            count = self._env.run(_READ, self._read_count)
+            count = self._env.read(self._read_count)
             self._check_count(count)
             undo.pop_all()
         return count
@@ -205,7 +204,7 @@ class LmdbStore(ImageStore):
             if count is not None:
                 self._put_count(txn, count)
 
-        self._env.run(_WRITE, put)
+        self._env.write(put)
 
     def _put_count(self, txn: lmdb.Transaction, count: int) -> None:
         txn.put(_META_KEY, _META.pack(FORMAT_VERSION, *self.image_shape, count))
@@ -231,12 +230,12 @@ class LmdbStore(ImageStore):
                 left = left or found
             return left
 
-        on_disk = self._env.run(_READ, self._read_count)
+        on_disk = self._env.read(self._read_count)
         beyond = (self._env.images, count), (self._env.labels, -(-count // _LABELS_PER_BLOCK))
         if on_disk != count or any(
-            self._env.run(_READ, _last_key, database) >= first for database, first in beyond
+            self._env.read(_last_key, database) >= first for database, first in beyond
         ):
-            while self._env.run(_WRITE, delete):
+            while self._env.write(delete):
                 pass
 
     def _sync(self) -> None:
@@ -245,13 +244,15 @@ class LmdbStore(ImageStore):
     # -- reading -----------------------------------------------------------------------------
 
     def _read_one(self, index: int) -> tuple[NDArray[np.uint8], int, int]:
-        return self._env.run(_READ, self._get_one, index)
+        return self._env.read(self._get_one, index)
 
     def _get_one(self, txn: lmdb.Transaction, index: int) -> tuple[NDArray[np.uint8], int, int]:
-        record = txn.get(_key(index), b"", self._env.images)
-        if len(record) != self._record_bytes or record[: _FIXED.size] != self._fixed:
+        record = txn.get(index.to_bytes(8, "big"), b"", self._env.images)
+        if len(record) != self._record_bytes:
             raise self._malformed([index])
-        label, stored = _ONE_HEADER.unpack_from(record)
+        fixed, label, stored = _ONE_HEADER.unpack_from(record)
+        if fixed != self._fixed:
+            raise self._malformed([index])
         image = np.ndarray(self.image_shape, np.uint8, record, _HEADER.itemsize)
         return image.copy(), label, stored
 
@@ -274,7 +275,7 @@ class LmdbStore(ImageStore):
             self._copy(records, wanted, images[part], labels[part], _cut(sums, part))
 
         for part in self._parts(len(images)):
-            self._env.run(_READ, get, part)
+            self._env.read(get, part)
 
     def _read_indices(
         self,
@@ -289,7 +290,7 @@ class LmdbStore(ImageStore):
             self._copy(records, indices[part], images[part], labels[part], _cut(sums, part))
 
         for part in self._parts(len(images)):
-            self._env.run(_READ, get, part)
+            self._env.read(get, part)
 
     def _parts(self, count: int) -> Iterator[slice]:
         for start in range(0, count, self._at_once):
@@ -337,7 +338,7 @@ class LmdbStore(ImageStore):
                 block = self._label_block(txn, number, check)
                 row[: len(block)] = block
 
-        self._env.run(_READ, get)
+        self._env.read(get)
         labels[...] = table[rows, inside]
 
     def _label_block(self, txn: lmdb.Transaction, number: int, check: bool) -> NDArray[np.int64]:
@@ -363,9 +364,9 @@ class LmdbStore(ImageStore):
 class _Environment:
     """An environment, shared by all stores of this process that have its path.
 
-    LMDB allows one a process, none that crosses a fork, and a new map only while no
-    transaction uses the old one. So whatever uses it goes through `run`, which keeps out while
-    another thread has it `_alone`, and opens it again after a fork.
+    LMDB allows one a process, none that crosses a fork, and a new map only while no transaction
+    uses the old one. So whatever uses it goes through `read` or `write`. They wait while
+    another thread has the environment `_alone`, and open it again after a fork.
     """
 
     def __init__(self, store: "LmdbStore", key: tuple[int, int]) -> None:
@@ -426,13 +427,10 @@ class _Environment:
             self._env.close()
             self._is_open = False
 
-    def run(
-        self,
-        write: bool,
-        action: Callable[[lmdb.Transaction, *_Arguments], _T],
-        *arguments: *_Arguments,
+    def read(
+        self, action: Callable[[lmdb.Transaction, *_Arguments], _T], *arguments: *_Arguments
     ) -> _T:
-        """Call `action` in a transaction, again in a larger map where it does not fit.
+        """Call `action` in a transaction that reads.
 
         What the transaction returns are views of the map, not to be kept.
         """
@@ -440,13 +438,29 @@ class _Environment:
             self._active.append(None)
             try:
                 if not self._busy:
-                    with self._env.begin(write=write, buffers=True) as txn:
+                    txn = self._env.begin(buffers=True)
+                    try:
                         return action(txn, *arguments)
+                    finally:
+                        txn.abort()  # less work than a commit
                 needed = 0
-            except lmdb.MapFullError:
-                needed = 2 * self._env.info()["map_size"]
             except lmdb.MapResizedError:  # another process made the file longer than the map
                 needed = 2 * self._file_size()
+            finally:
+                self._active.pop()
+            self._fit(needed)
+
+    def write(self, action: Callable[[lmdb.Transaction], _T]) -> _T:
+        """Call `action` in a transaction that writes, again in a larger map if it is full."""
+        while True:
+            self._active.append(None)
+            try:
+                if not self._busy:
+                    with self._env.begin(write=True, buffers=True) as txn:
+                        return action(txn)
+                needed = 0
+            except (lmdb.MapFullError, lmdb.MapResizedError):
+                needed = 2 * self._env.info()["map_size"]
             finally:
                 self._active.pop()
             self._fit(needed)
