@@ -122,7 +122,7 @@ static int of_name(int dir, const char *name, char path[PATH_MAX])
 static void die(void) { syscall(SYS_kill, getpid(), SIGKILL); }
 
 /* Take the mutex and the next number. True: the call must fail, errno says how. */
-static int enter(enum op op)
+static int enter_write(enum op op, int in_place)
 {
     pthread_mutex_lock(&mutex);
     count++;
@@ -135,13 +135,17 @@ static int enter(enum op op)
         return 0;
     if (!here && !(sticky && count > target))
         return 0;
-    /* what lasts is a full disk: it lets files be removed and renamed */
     if (!here && (op == UNLINK || op == RMDIR || op == TRUNCATE || op == RENAME || op == MMAP))
+        return 0;
+    /* a full disk also takes what needs no new space */
+    if (!here && error_number == ENOSPC && (op == SYNC || in_place))
         return 0;
     pthread_mutex_unlock(&mutex);
     errno = error_number;
     return 1;
 }
+
+static int enter(enum op op) { return enter_write(op, 0); }
 
 static long leave(long result, struct record *r, const char *path, const char *path2,
                   const struct iovec *data, int parts)
@@ -163,17 +167,17 @@ static ssize_t do_write(int fd, const struct iovec *iov, int parts, off_t offset
     if (!of_fd(fd, path))
         return offset < 0 ? syscall(SYS_writev, fd, iov, parts)
                           : syscall(SYS_pwritev, fd, iov, parts, offset, 0);
-    if (enter(WRITE))
-        return -1;
     int flags = fcntl(fd, F_GETFL);
     struct stat st;
     fstat(fd, &st);
     struct record r = {.op = WRITE, .flags = flags & O_DSYNC ? FLAG_SYNCED : 0};
     r.offset = offset >= 0 ? offset : flags & O_APPEND ? st.st_size : lseek(fd, 0, SEEK_CUR);
-    struct iovec part[parts];
     size_t whole = 0, left;
     for (int i = 0; i < parts; i++)
         whole += iov[i].iov_len;
+    if (enter_write(WRITE, r.offset + whole <= (uint64_t)st.st_size))
+        return -1;
+    struct iovec part[parts];
     left = count == target && (action == SHORT_WRITE || action == KILL_INSIDE) ? whole / 2 : whole;
     for (int i = 0; i < parts; i++) {
         part[i] = iov[i];

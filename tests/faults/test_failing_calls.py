@@ -46,7 +46,10 @@ def test_failing_calls(
         trials = random.Random(SEED).sample(trials, 100)
     for arguments, fault in trials:
         root.mkdir()
-        outcome = faulty.run(write_and_retry, *arguments, root=root, log=log, fault=fault)
+        in_doubt = fault.lasting and fault.error == errno.EIO
+        outcome = faulty.run(
+            write_and_retry, *arguments, None, in_doubt, root=root, log=log, fault=fault
+        )
         problem = "" if outcome.value == [] else str(outcome)
         if not problem:
             after = server.run(check, *arguments[:3], FINISHED)

@@ -60,8 +60,8 @@ SYNCED, WRITABLE = 1, 2  # flags of WRITE (O_DSYNC) and of MMAP
 class Fault:
     """A fault at call number `at` (from 1) below the watched directory.
 
-    With `lasting`, each later call fails too, but for those that a full disk allows: files
-    are removed, cut short and renamed.
+    With `lasting`, each later call fails too, but that files are removed, cut short and
+    renamed; and where `error` is ENOSPC, all that needs no new space.
     """
 
     action: Action = Action.NOTHING

@@ -107,11 +107,30 @@ def _call(
 
 
 def write_and_retry(
-    path: Path, backend: str, shape: Shape, durable: bool, ballast: Path | None = None
+    path: Path,
+    backend: str,
+    shape: Shape,
+    durable: bool,
+    ballast: Path | None = None,
+    in_doubt: bool = False,
 ) -> list[str]:
     """Make all the calls; where one fails, look at the store, end the fault and call again.
 
-    The fault is that of the job, or a disk which `ballast` fills.
+    Parameters
+    ----------
+    path : Path
+        Where to create the store.
+    backend : str
+        Of which backend.
+    shape : tuple of int
+        The shape of its images.
+    durable : bool
+        Whether it is durable.
+    ballast : Path, optional
+        What fills the disk: the fault ends when it is removed. Without it, the job's own.
+    in_doubt : bool, optional
+        Whether the fault also keeps a store from taking back a commit that failed to be
+        synced: readers may see that call until the next.
 
     Returns
     -------
@@ -138,9 +157,8 @@ def write_and_retry(
                 if not before.closed:
                     wrong += [f"{kind}: {text}" for text in _differences(before, previous)]
                 with storage_impl.open_store(path, verify=True) as reader:
-                    wrong += [
-                        f"{kind}, reopened: {text}" for text in _differences(reader, previous)
-                    ]
+                    expected = length if in_doubt and len(reader) == length else previous
+                    wrong += [f"reader after {kind}: {t}" for t in _differences(reader, expected)]
             if before is not None and before.closed:
                 store = storage_impl.open_store(path, "a")
             else:
