@@ -538,7 +538,7 @@ def sixteen_bits() -> Any:
 
 def see_through_palette() -> Any:
     image = picture((10, 20, 30)).quantize(2)
-    image.info["transparency"] = bytes([0, 128])
+    image.info["transparency"] = bytes([100, 200])
     return image
 
 
