@@ -67,7 +67,7 @@ def backend(request: pytest.FixtureRequest) -> str:
     try:
         storage_impl.BACKENDS[name]
     except storage_impl.MissingLibraryError as error:
-        pytest.skip(str(error))
+        pytest.skip(f"needs a library: {error}")
     return name
 
 
@@ -76,7 +76,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The fault tool, built once."""
     built = compile_library(tmp_path_factory.mktemp("interpose"))
     if built is None:
-        pytest.skip("the fault tool needs Linux and a C compiler")
+        pytest.skip("needs Linux and a C compiler, to build the fault tool")
     return built
 
 

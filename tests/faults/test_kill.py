@@ -61,7 +61,7 @@ def test_killed_at_any_time(
 ) -> None:
     """The same where a timer ends the process, between two instructions."""
     random_ = random.Random(SEED)
-    for number in range(300 if FULL else 30):
+    for number in range(600 if FULL else 30):
         root, log = scratch / str(number), scratch / "log"
         root.mkdir()
         path, shape, durable = root / "store", random_.choice(SHAPES), random_.random() < 0.5
