@@ -78,6 +78,12 @@ class PngStore(ImageStore):
     -----
     Every image is a file to create, and with ``durable=True`` one to sync. Reading one
     image costs its decoding; there is no cheaper way to many.
+
+    Measured on 1,000 CIFAR-10 images, microseconds to encode and to decode an image, and bytes
+    of the file: level 0 takes 78, 54 and 3,172; level 1 161, 94 and 2,303; level 6 171, 86
+    and 2,267; level 9 180, 86 and 2,266. On synthetic images of 256 pixels a side,
+    milliseconds, and bytes of the file over bytes of pixels: level 1 6.3, 2.6 and 0.51;
+    level 6 25, 2.4 and 0.46; level 9 61, 2.4 and 0.45. Level 6 is written once, and read often.
     """
 
     backend = "png"
