@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, NamedTuple, Self, SupportsIndex
+from typing import Any, ClassVar, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from storage_impl._checksum import checksum, checksums
 from storage_impl._files import DiskUsage, WriterLock, disk_usage, sync_directory, sync_file
 from storage_impl._inputs import Chunk, Images, Labels, Selection
 from storage_impl._marker import Marker, Options
+from storage_impl._source import Source
 from storage_impl.errors import (
     ClosedStoreError,
     DamagedImageError,
@@ -44,27 +45,6 @@ Sums = NDArray[np.uint64]
 _LOCK = "write.lock"
 _CHUNK_BYTES = 32 << 20  # gathered from an iterable before it is handed to the backend
 _VERIFY_BYTES = 1 << 20  # read, then checked while it is still in the processor's cache
-
-
-class Staged(NamedTuple):
-    """Images that a backend is to write.
-
-    Attributes
-    ----------
-    first : int
-        Index of the first one.
-    images : ndarray
-        C-contiguous (n, H, W, C) uint8, n > 0.
-    labels : ndarray
-        C-contiguous (n,) int64.
-    sums : ndarray
-        Checksums, (n,) uint64.
-    """
-
-    first: int
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    sums: Sums
 
 
 class ImageStore(ABC):
@@ -706,7 +686,7 @@ class ImageStore(ABC):
         """Drop the handles of the parent process without touching what they refer to."""
 
     @abstractmethod
-    def _append(self, source: "Source") -> None:
+    def _append(self, source: Source) -> None:
         """Write all of `source`, then commit it as one: synced if durable."""
 
     @abstractmethod
@@ -749,43 +729,6 @@ class ImageStore(ABC):
 
     def _check_structure(self) -> None:  # noqa: B027
         """Check what is too dear at each opening; called by `verify`."""
-
-
-class Source:
-    """What `_append` consumes: numbered chunks with their checksums.
-
-    Attributes
-    ----------
-    stop : int
-        Index after the last image handed out.
-    error : BaseException or None
-        What the caller's iterable raised, to tell it from an error of the backend.
-    """
-
-    def __init__(self, chunks: Iterator[Chunk], start: int) -> None:
-        self._chunks = chunks
-        self.stop = start
-        self.error: BaseException | None = None
-
-    def __iter__(self) -> Iterator[Staged]:
-        return self
-
-    def __next__(self) -> Staged:
-        try:
-            images, labels = next(self._chunks)
-        except BaseException as error:
-            self.error = error
-            raise
-        first, self.stop = self.stop, self.stop + len(images)
-        indices = np.arange(first, self.stop, dtype=np.int64)
-        return Staged(first, images, labels, checksums(indices, images, labels))
-
-    def parts(self, limit: int) -> Iterator[Staged]:
-        """The chunks, in parts of at most `limit` images."""
-        for first, images, labels, sums in self:
-            for start in range(0, len(images), limit):
-                part = slice(start, start + limit)
-                yield Staged(first + start, images[part], labels[part], sums[part])
 
 
 def _lock_aside(aside: Path, path: Path) -> WriterLock:

@@ -38,7 +38,6 @@ from typing import Any, ClassVar
 
 import h5py
 import numpy as np
-from h5py import h5d, h5l, h5s, h5t, h5z
 from numpy.typing import NDArray
 
 from storage_impl import _inputs
@@ -52,8 +51,10 @@ from storage_impl._files import (
     sync_file,
     write_new,
 )
+from storage_impl._hdf5_segment import Segment
 from storage_impl._marker import Marker, Options
-from storage_impl.base import ImageStore, Source, Staged, Sums
+from storage_impl._source import Source, Staged
+from storage_impl.base import ImageStore, Sums
 from storage_impl.errors import (
     DamagedImageError,
     DamagedStoreError,
@@ -124,7 +125,7 @@ class Hdf5Store(ImageStore):
     def _open(self) -> int:
         self._directory = self.path / _SEGMENTS
         check_directory(self._directory)
-        self._open_segments: OrderedDict[int, _Segment] = OrderedDict()
+        self._open_segments: OrderedDict[int, Segment] = OrderedDict()
         self._segments_lock = threading.Lock()
         flags = os.O_RDONLY if self._lock is None else os.O_RDWR
         commit = open_regular(self.path / _COMMIT, flags)
@@ -308,7 +309,7 @@ class Hdf5Store(ImageStore):
             here = owners == number
             labels[here] = self._segment(start).checked_labels(check)[wanted[here] - start]
 
-    def _pieces(self, start: int, count: int) -> Iterator[tuple["_Segment", slice, slice]]:
+    def _pieces(self, start: int, count: int) -> Iterator[tuple[Segment, slice, slice]]:
         """The segments of consecutive images: which of the segment go where in the result."""
         position = 0
         while position < count:
@@ -318,7 +319,7 @@ class Hdf5Store(ImageStore):
             yield segment, slice(inside, inside + length), slice(position, position + length)
             position += length
 
-    def _segment(self, index: int) -> "_Segment":
+    def _segment(self, index: int) -> Segment:
         number = bisect_right(self._stops, index)
         with self._segments_lock:
             segment = self._open_segments.get(number)
@@ -326,7 +327,7 @@ class Hdf5Store(ImageStore):
                 start, stop = self._starts[number], self._stops[number]
                 path = self._segment_path(start, stop)
                 try:
-                    segment = _Segment(path, start, stop, self.image_shape, self._shrinks())
+                    segment = Segment(path, start, stop, self.image_shape, self._shrinks())
                 except _DATA_ERRORS as error:
                     if isinstance(error, StorageError):
                         raise
@@ -338,91 +339,6 @@ class Hdf5Store(ImageStore):
             else:
                 self._open_segments.move_to_end(number)
         return segment
-
-
-class _Segment:
-    """A segment open for reading, checked so that it can lead nowhere else."""
-
-    def __init__(
-        self, path: Path, start: int, stop: int, image_shape: tuple[int, int, int], shrinks: int
-    ) -> None:
-        self.start = start
-        self.stop = stop
-        self._path = path
-        self._lock = threading.Lock()  # the selection of `_space` is shared by all threads
-        size = check_regular(path).st_size
-        count = stop - start
-        file = h5py.File(path, "r", locking=False)
-        self._images = _open_dataset(file, "images", "u1", (count, *image_shape), size, shrinks)
-        self._space = self._images.get_space()
-        self._dataset = h5py.Dataset(self._images, readonly=True)
-        self.labels = _read_whole(_open_dataset(file, "labels", "<i8", (count,), size, 1))
-        sums = _read_whole(_open_dataset(file, "checksums", "<u8", (count + 1,), size, 1))
-        self.sums, self._sum_of_labels = sums[:-1], int(sums[-1])
-        self._file = file
-
-    def checked_labels(self, check: bool) -> NDArray[np.int64]:
-        if check and digest(self.labels.tobytes()) != self._sum_of_labels:
-            raise DamagedStoreError(
-                f"{self._path}: the labels of images {self.start} to {self.stop - 1} are damaged"
-            )
-        return self.labels
-
-    def image(self, inside: int) -> NDArray[np.uint8]:
-        # For a single image h5py's own indexing is twice as fast as a selection made here.
-        image: NDArray[np.uint8] = self._dataset[inside]
-        return image
-
-    def read_images(self, inside: slice, out: NDArray[np.uint8]) -> None:
-        memory = h5s.create_simple(out.shape)
-        with self._lock:
-            self._space.select_hyperslab((inside.start, 0, 0, 0), out.shape)
-            self._images.read(memory, self._space, out, h5t.NATIVE_UINT8)
-
-
-def _open_dataset(
-    file: h5py.File, name: str, dtype: str, shape: tuple[int, ...], file_size: int, shrinks: int
-) -> h5d.DatasetID:
-    """Open a dataset that holds its data in this file and declares no more than is there."""
-    key = name.encode()
-
-    def require(condition: bool, what: str) -> None:
-        if not condition:
-            raise DamagedStoreError(f"{file.filename}: {name} {what}")
-
-    require(file.id.links.get_info(key).type == h5l.TYPE_HARD, "is a link to elsewhere")
-    dataset = h5d.open(file.id, key)
-    space = dataset.get_space()
-    require(
-        space.is_simple() and space.shape == shape,
-        f"has the shape {space.shape}, expected {shape}",
-    )
-    require(dataset.get_type().equal(h5t.py_create(np.dtype(dtype))), f"is not of type {dtype}")
-    properties = dataset.get_create_plist()
-    declared = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
-    require(properties.get_external_count() == 0, "keeps its data in another file")
-    if properties.get_layout() == h5d.CONTIGUOUS:
-        offset = dataset.get_offset()
-        require(
-            offset is not None
-            and dataset.get_storage_size() == declared
-            and offset + declared <= file_size,
-            "lies outside of the file",
-        )
-        return dataset
-    require(properties.get_layout() == h5d.CHUNKED and len(shape) == 4, "has an unknown layout")
-    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
-    require(filters in ([], [h5z.FILTER_DEFLATE]), "uses a filter other than gzip")
-    chunk = properties.get_chunk()
-    require(chunk[0] <= shape[0] and chunk[1:] == shape[1:], f"has chunks of {chunk}")
-    require(declared <= file_size * shrinks, "declares more than the file can hold")
-    return dataset
-
-
-def _read_whole(dataset: h5d.DatasetID) -> NDArray[Any]:
-    data = np.empty(dataset.shape, dataset.dtype)
-    dataset.read(h5s.ALL, h5s.ALL, data)
-    return data
 
 
 def _parse(directory: Path) -> Iterator[tuple[int, int, str]]:

@@ -48,7 +48,8 @@ from storage_impl._files import (
     write_new,
 )
 from storage_impl._marker import Marker, Options
-from storage_impl.base import ImageStore, Source, Sums
+from storage_impl._source import Source
+from storage_impl.base import ImageStore, Sums
 from storage_impl.errors import DamagedImageError, DamagedStoreError, read_error
 
 _LOG = "labels.log"
