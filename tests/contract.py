@@ -97,6 +97,8 @@ BAD_SELECTIONS: dict[str, tuple[Any, str]] = {
     "far past the end": (np.array([2**63 + 1], np.uint64), r"9223372036854775809"),
     "beyond 64 bits": ([2**64], r"."),
     "negative": ([3, -1], r"-1"),
+    "negative in an array": (np.array([3, -1]), r"-1"),
+    "negative in a small array": (np.array([-1], np.int8), r"-1"),
     "range past the end": (range(20, 24), r"22"),
     "range of negatives": (range(-3, 0), r"22"),
     "floats": ([1.0, 2.0], r"integer.*float"),
@@ -270,6 +272,9 @@ class StoreContract:
     # Files that change though nothing is written to the store.
     volatile: frozenset[str] = frozenset()
 
+    # Files that the backend's library syncs, or that need no sync.
+    synced_elsewhere: frozenset[str] = frozenset({"write.lock"})
+
     # -- hooks: the disk, seen without the store; call them when no store is open --------------
 
     def content(self, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -378,6 +383,11 @@ class StoreContract:
         shape = (2, 3, 1)
         with self.create(path, shape, durable=False) as store:
             assert store.write_many(images_of(300, shape), labels_of(300)) == range(300)
+            for some in ([299, 0], [0, 299, 150], list(range(299, -1, -50))):
+                images, labels = store.read_many(some)
+                np.testing.assert_array_equal(images, images_of(300, shape)[some])
+                np.testing.assert_array_equal(labels, labels_of(300)[some])
+                np.testing.assert_array_equal(store.read_labels(some), labels_of(300)[some])
         self.check(path, 300, shape)
 
     def test_write_one_by_one(self, path: Path) -> None:
@@ -905,6 +915,35 @@ class StoreContract:
             np.testing.assert_array_equal(store.read_labels([59, 0, 30]), labels[[59, 0, 30]])
         self.check(path, 60)
 
+    @pytest.mark.parametrize("durable", [True, False])
+    @pytest.mark.parametrize("count", [1, 40])
+    def test_what_is_synced(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool, count: int
+    ) -> None:
+        """Files and directories are synced when a call returns or, not durable, by `close`."""
+        synced: set[int] = set()
+        sync = os.fsync
+
+        def fsync(descriptor: int) -> None:
+            sync(descriptor)
+            synced.add(os.fstat(descriptor).st_ino)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        with self.create(path, durable=durable) as store:
+            for first in (0, count):
+                store.write_many(images_of(count, first=first), labels_of(count, first))
+                assert self.unsynced(path, synced) == set() if durable else not synced
+        assert self.unsynced(path, synced) == set()
+
+    def unsynced(self, path: Path, synced: set[int]) -> set[str]:
+        """What of a store, and of the directory that it is in, is not among what was synced."""
+        everything = {path.parent, path, *path.rglob("*")}
+        return {
+            entry.name
+            for entry in everything
+            if entry.stat().st_ino not in synced and entry.name not in self.synced_elsewhere
+        }
+
     def test_options_and_durability_last(self, path: Path) -> None:
         """What a store was created with holds each time it is opened."""
         for number, options in enumerate(self.options):
@@ -1162,18 +1201,23 @@ class StoreContract:
             pytest.fail("a hundred syncs for three images")
         self.check(stored, COUNT + 3)
 
+    @pytest.mark.parametrize("failure", [OSError(errno.EIO, "I/O error"), KeyboardInterrupt()])
     def test_undoing_that_fails(
-        self, stored: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+        self,
+        stored: Path,
+        small_chunks: None,
+        monkeypatch: pytest.MonkeyPatch,
+        failure: BaseException,
     ) -> None:
-        """When what a failed call left cannot be removed, it stays unseen until it can."""
+        """When what a failed call left is not removed, it stays unseen and in nobody's way."""
 
         def fail(*_: object) -> None:
-            raise OSError(errno.EIO, "Input/output error")
+            raise failure
 
         with storage_impl.open_store(stored, "a") as store:
             with monkeypatch.context() as patch:
                 patch.setattr(type(store), "_discard", fail)
-                with pytest.raises(ZeroDivisionError):
+                with pytest.raises((ZeroDivisionError, KeyboardInterrupt)):
                     store.write_many(failing(images_of(40), 30, ZeroDivisionError()), [0] * 40)
             assert len(store) == COUNT
             store.verify()
@@ -1761,6 +1805,23 @@ class StoreContract:
         storage_impl.open_store(stored, "a").close()
         self.check(stored, COUNT)
 
+    def test_opening_that_cannot_clear_up(
+        self, stored: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """When the disk fails an opening half-way, neither the lock nor a file stays held."""
+
+        def fail(*_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        before = self.open_files()
+        with monkeypatch.context() as patch:
+            patch.setattr(storage_impl.BACKENDS[self.backend], "_discard", fail)
+            with pytest.raises(storage_impl.ReadFailedError) as caught:
+                storage_impl.open_store(stored, "a")
+        assert caught.value.errno == errno.EIO
+        assert self.open_files() == before
+        storage_impl.open_store(stored, "a").close()
+
     def test_lock_ends_with_a_failed_opening(self, stored: Path) -> None:
         """A store that cannot be opened for writing does not stay locked."""
         marker = (stored / "store.json").read_bytes()
@@ -2092,6 +2153,32 @@ class StoreContract:
             finally:
                 done.set()
             assert all(reads)
+
+    @needs_fork
+    @forks
+    def test_fork_while_a_thread_writes(self, stored: Path, small_chunks: None) -> None:
+        """A child may read while a thread of its parent is in the middle of a long write."""
+        begun, forked = threading.Event(), threading.Event()
+
+        def waiting() -> Iterator[NDArray[np.uint8]]:
+            yield from images_of(20, first=COUNT)
+            begun.set()
+            assert forked.wait(processes.LIMIT)
+            yield from images_of(20, first=COUNT + 20)
+
+        with storage_impl.open_store(stored, "a") as store, ThreadPoolExecutor(1) as pool:
+            written = pool.submit(store.write_many, waiting(), labels_of(40, COUNT))
+            assert begun.wait(processes.LIMIT)
+            try:
+                with OtherProcess("fork", store) as child:
+                    assert len(child.call(processes.read_many)[1]) == COUNT
+                    assert child.call(processes.read_one, 3)[1] == labels_of(4)[3]
+                    with pytest.raises(storage_impl.ReadOnlyStoreError):
+                        child.call(processes.write_one, 1)
+            finally:
+                forked.set()
+            assert written.result(processes.LIMIT) == range(COUNT, COUNT + 40)
+        self.check(stored, COUNT + 40)
 
     @needs_fork
     @forks

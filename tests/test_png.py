@@ -18,6 +18,7 @@ from tests.contract import COUNT, StoreContract
 from tests.samples import SHAPE, images_of, labels_of
 
 Image = pytest.importorskip("PIL.Image")
+xxhash = pytest.importorskip("xxhash")
 
 RECORD = struct.Struct("<qQQ")
 
@@ -61,7 +62,11 @@ class TestPng(StoreContract):
             with Image.open(image_file(path, index), formats=["PNG"]) as image:
                 assert image.mode in ("L", "RGB", "RGBA")
                 pixels.append(np.atleast_3d(np.asarray(image)))
-        labels = [label for label, _, _ in records_of(path)[:count]]
+        records = records_of(path)[:count]
+        for index, record in enumerate(records):
+            start = RECORD.pack(*record)[:16]
+            assert record[2] == (xxhash.xxh3_64_intdigest(start) + index) % 2**64
+        labels = [label for label, _, _ in records]
         images = np.stack(pixels) if pixels else np.empty((0, *self.shape_of(path)), np.uint8)
         return images, np.array(labels, np.int64)
 
