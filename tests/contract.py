@@ -12,6 +12,7 @@ import os
 import pickle
 import re
 import shutil
+import tempfile
 import threading
 import tracemalloc
 import warnings
@@ -970,6 +971,42 @@ class StoreContract:
             "image_shape": [6, 4, 1],
             "durable": True,
         }
+
+    def test_disk_that_takes_a_few_bytes_at_a_time(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A system that writes less than it was given is given the rest."""
+        write, pwrite = os.write, getattr(os, "pwrite", None)
+        monkeypatch.setattr(os, "write", lambda file, data: write(file, bytes(data[:11])))
+        if pwrite is not None:
+            monkeypatch.setattr(
+                os, "pwrite", lambda file, data, offset: pwrite(file, bytes(data[:11]), offset)
+            )
+        with self.create(path) as store:
+            store.write_many(images_of(3), labels_of(3))
+            store.write_one(images_of(4)[3], labels_of(4)[3])
+        monkeypatch.undo()
+        self.check(path, 4)
+
+    @pytest.mark.skipif(not hasattr(os, "setuid"), reason="this system has no users")
+    def test_store_of_somebody_else(self, shared: Path) -> None:
+        """Who may not write to a store's files may read them, and is told when they try."""
+        # The directories that pytest makes are closed to other users.
+        directory = Path(tempfile.mkdtemp())
+        try:
+            path = shutil.copytree(shared, directory / "store")
+            directory.chmod(0o755)
+            for entry in (path, *path.rglob("*")):
+                entry.chmod(0o555 if entry.is_dir() else 0o444)
+            before = self.lasting(path)
+            with OtherProcess() as other:
+                assert other.call(processes.use_as_nobody, path) == [COUNT, "ReadFailedError"]
+            assert self.lasting(path) == before
+        finally:
+            for entry in (directory / "store", *directory.rglob("*")):
+                if entry.is_dir():
+                    entry.chmod(0o755)
+            shutil.rmtree(directory)
 
     def test_copy_of_a_store(self, shared: Path, path: Path) -> None:
         """A closed store is its directory: a copy is a store, and may be appended to."""
@@ -2096,6 +2133,15 @@ class StoreContract:
                         child.call(processes.read_many)[0], images_of(COUNT)
                     )
             np.testing.assert_array_equal(store.read_many()[0], images_of(COUNT))
+
+    @needs_fork
+    @forks
+    def test_store_is_removed_after_a_fork(self, stored: Path) -> None:
+        """A child that finds the store gone is told so by an error of this package."""
+        with storage_impl.open_store(stored) as store, OtherProcess("fork", store) as child:
+            shutil.rmtree(stored)
+            with pytest.raises(storage_impl.StorageError):
+                child.call(processes.read_many)
 
     @needs_fork
     @forks

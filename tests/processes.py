@@ -110,6 +110,22 @@ def open_and_close(path: Path, mode: str) -> int:
         return len(store)
 
 
+def use_as_nobody(path: Path) -> list[int | str]:
+    """Open a store as a user without rights: its length, and the error of opening it to append."""
+    open_and_close(path, "r")  # while what it imports can be read
+    if os.geteuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+    with storage_impl.open_store(path, verify=True) as store:
+        images, _ = store.read_many()
+        store.verify()
+    try:
+        storage_impl.open_store(path, "a").close()
+    except storage_impl.StorageError as error:
+        return [len(images), type(error).__name__]
+    return [len(images)]
+
+
 def create_each(paths: list[Path], backend: str) -> list[str]:
     """Make a store at each path; "created", or the name of the error."""
     outcomes = []

@@ -318,6 +318,34 @@ class TestPng(StoreContract):
         with pytest.raises(storage_impl.DamagedStoreError, match="labels.log|commit record"):
             storage_impl.open_store(stored, mode)
 
+    def test_log_cut_short_while_open(self, stored: Path) -> None:
+        """A log that is cut short later is damage, too."""
+        with storage_impl.open_store(stored) as store:
+            os.truncate(stored / "labels.log", 64 + 24 * 5)
+            assert store.read_labels(slice(5)).tolist() == labels_of(5).tolist()
+            for read in (store.read_labels, store.read_many, store.verify):
+                with pytest.raises(storage_impl.DamagedStoreError):
+                    read()
+
+    def test_file_too_short_for_its_image(self, path: Path) -> None:
+        """A file that cannot hold so many pixels is refused before memory is asked for them."""
+        shape = (2000, 2000, 3)
+        with self.create(path, shape) as store:
+            store.write_many(np.zeros((2, *shape), np.uint8), [1, 2])
+        data = image_file(path, 1).read_bytes()
+        image_file(path, 1).write_bytes(data[:200])
+        with storage_impl.open_store(path) as store:
+            with pytest.raises(storage_impl.DamagedImageError, match="short") as caught:
+                store.read_one(1)
+            assert caught.value.indices == (1,)
+
+    def test_file_in_the_way(self, stored: Path) -> None:
+        """A file that somebody put where the next image goes is replaced."""
+        with storage_impl.open_store(stored, "a") as store:
+            image_file(stored, COUNT).write_bytes(b"in the way")
+            store.write_many(images_of(2, first=COUNT), labels_of(2, COUNT))
+        self.check(stored, COUNT + 2)
+
     def test_torn_commit(self, stored: Path) -> None:
         """A commit that was cut short leaves the one before it standing, and its call unseen."""
         log = stored / "labels.log"
