@@ -73,9 +73,9 @@ def check_versions() -> None:
             )
 
 
-def compare(found: NDArray[Any], written: NDArray[Any]) -> None:
-    """Raise RuntimeError unless two arrays are equal: no figure counts otherwise."""
-    if not np.array_equal(found, written):
+def compare(found: object, written: object) -> None:
+    """Raise RuntimeError unless two arrays or numbers are equal: no figure counts otherwise."""
+    if not np.array_equal(np.asarray(found), np.asarray(written)):
         raise RuntimeError("what was read is not what was written")
 
 

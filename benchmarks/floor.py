@@ -8,11 +8,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import h5py
+import lmdb
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.common import COUNTS, LARGE_COUNTS, LargeSuite, Suite, compare, version
+from benchmarks import single_image  # not the class: asv would take it for one of these
+from benchmarks.common import COUNTS, LARGE_COUNTS, LargeSuite, Suite, compare, facts, version
 
 
 def encode(image: NDArray[np.uint8]) -> bytes:
@@ -136,6 +139,106 @@ class PngFiles(FloorSuite):
     def time_read(self, count: int) -> None:
         """Read all images."""
         self.read(self.stored)
+
+
+class One(Suite):
+    """Base of the floors of single images: what the library itself does for one that is asked for.
+
+    The images are those of `single_image.ReadOne`, as many and in the same order.
+    """
+
+    warmup_time = 0.1
+
+    def setup(self) -> None:
+        """Store 1,000 images, once in a process, and look at one of them."""
+        self.begin(1_000)
+        if self.first:
+            self.directory = Path.cwd() / f"floor-{type(self).__name__}"
+            self.directory.mkdir(exist_ok=True)
+            self.store()
+            compare(self.read(3), self.images[3])
+
+    def store(self) -> None:
+        """Store the images."""
+        raise NotImplementedError
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Return one image."""
+        raise NotImplementedError
+
+    def read_each(self) -> None:
+        """Read the images one by one."""
+        for index in single_image.ReadOne.indices:
+            self.read(index)
+
+
+class OnePng(One):
+    """A file read and decoded."""
+
+    version = version(1)
+
+    def store(self) -> None:
+        """Write the files."""
+        for index, image in enumerate(self.images):
+            (self.directory / f"{index}.png").write_bytes(encode(image))
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Read a file and decode it."""
+        with open(f"{self.directory}/{index}.png", "rb") as file:
+            return decode(file.read())
+
+    @facts(images=100)
+    def time_read(self) -> None:
+        """Read 100 images."""
+        self.read_each()
+
+
+class OneLmdb(One):
+    """A value that a transaction finds, copied out of the map."""
+
+    version = version(1)
+
+    def store(self) -> None:
+        """Put the values, and begin the transaction that reads."""
+        environment = lmdb.open(str(self.directory), map_size=1 << 30)
+        with environment.begin(write=True) as transaction:
+            for index, image in enumerate(self.images):
+                transaction.put(index.to_bytes(8, "big"), image.tobytes())
+        self.shape = self.images.shape[1:]
+        self.transaction = environment.begin(buffers=True)
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Get a value."""
+        value = self.transaction.get(index.to_bytes(8, "big"))
+        return np.ndarray(self.shape, np.uint8, value).copy()
+
+    @facts(images=100)
+    def time_read(self) -> None:
+        """Read 100 images."""
+        self.read_each()
+
+
+class OneHdf5(One):
+    """An image of a dataset, by h5py's own indexing."""
+
+    version = version(1)
+
+    def store(self) -> None:
+        """Write the dataset, and open it."""
+        path = self.directory / "images.h5"
+        with h5py.File(path, "w") as file:
+            file["images"] = self.images
+        self.dataset = h5py.File(path, "r")["images"]
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Read an image."""
+        image: NDArray[np.uint8] = self.dataset[index]
+        return image
+
+    @facts(images=100)
+    def time_read(self) -> None:
+        """Read 100 images."""
+        self.read_each()
 
 
 class RawFileLarge(LargeSuite, RawFile):

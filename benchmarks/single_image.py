@@ -47,7 +47,14 @@ class ReadOne(StoreSuite):
         self.begin(1_000)
         self.store = self.warm_store(backend)
 
-    @facts(images=100)
+    @facts(
+        images=100,
+        floors={
+            "png": "floor.OnePng.time_read",
+            "lmdb": "floor.OneLmdb.time_read",
+            "hdf5": "floor.OneHdf5.time_read",
+        },
+    )
     def time_read(self, backend: str) -> None:
         """Read 100 images, one by one."""
         read_one = self.store.read_one

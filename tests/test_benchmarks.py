@@ -22,15 +22,22 @@ STORES_LARGE = ([BACKENDS, ["100000"]], ["backend", "count"])
 ONE = ([BACKENDS], ["backend"])
 FLOORS = ([COUNTS], ["count"])
 FLOORS_LARGE = ([["100000"]], ["count"])
+NONE: tuple[list[list[str]], list[str]] = ([], [])
 
 # Results are kept under these names for years: a name that changes ends its history.
 EXPECTED = {
+    "access_patterns.ReadLabels.time_read": STORES,
+    "access_patterns.ShuffledBatches.time_batches": ONE,
+    "concurrency.ReadManyProcesses.time_read": ([BACKENDS, ["1", "2"]], ["backend", "processes"]),
     "disk_usage.DiskUsage.track_allocated": STORES,
     "disk_usage.DiskUsage.track_apparent": STORES,
     "disk_usage.DiskUsageLarge.track_allocated": STORES_LARGE,
     "disk_usage.DiskUsageLarge.track_apparent": STORES_LARGE,
     "floor.Memory.time_copy": FLOORS,
     "floor.MemoryLarge.time_copy": FLOORS_LARGE,
+    "floor.OneHdf5.time_read": NONE,
+    "floor.OneLmdb.time_read": NONE,
+    "floor.OnePng.time_read": NONE,
     "floor.Png.time_decode": FLOORS,
     "floor.Png.time_encode": FLOORS,
     "floor.PngFiles.time_read": FLOORS,
@@ -47,8 +54,11 @@ EXPECTED = {
     "many_images.ReadManyLarge.time_read": STORES_LARGE,
     "many_images.WriteMany.time_write": STORES,
     "many_images.WriteManyLarge.time_write": STORES_LARGE,
+    "memory.ReadMany.peakmem_read": ONE,
+    "memory.WriteGeneratorLarge.peakmem_write": ([BACKENDS, ["200000"]], ["backend", "count"]),
     "single_image.ReadOne.time_read": ONE,
     "single_image.WriteOne.time_write": ONE,
+    "startup.OpenStore.time_open": ([BACKENDS, ["1", "1000", "10000"]], ["backend", "count"]),
 }
 WRITES = [name for name in EXPECTED if name.endswith("time_write")]
 
@@ -61,7 +71,7 @@ def found() -> dict[str, Any]:
 def smallest(name: str) -> list[tuple[Any, ...]]:
     """Return the smallest parameters of a benchmark; a class for 100,000 is run with 1, too."""
     _, names = EXPECTED[name]
-    count = (1,) if "count" in names else ()
+    count = (1,) if {"count", "processes"} & set(names) else ()
     if "backend" not in names:
         return [count]
     return [(backend, *count) for backend in common.BACKENDS]
@@ -286,6 +296,9 @@ class Counted(np.ndarray[Any, Any]):
         "floor.RawFile.time_read": {"fromfile": 1},
         "floor.Memory.time_copy": {"copy": 1},
         "floor.Png.time_encode": {"encode": 3},
+        "floor.OneHdf5.time_read": NONE,
+        "floor.OneLmdb.time_read": NONE,
+        "floor.OnePng.time_read": NONE,
         "floor.Png.time_decode": {"decode": 3},
         "floor.PngFiles.time_write": {"encode": 3},
         "floor.PngFiles.time_read": {"decode": 3},
