@@ -12,21 +12,15 @@ from storage_impl import ImageStore, StorageError
 from tests.samples import images_of, labels_of
 
 from .tool import Server
-from .workload import Shape, same
+from .workload import Shape, Variant, same
 
 COUNT = 40
-SHAPE = (20, 20, 3)
-# What the stores are made with: each backend as it is, and what it lays out differently.
-VARIANTS: dict[str, list[tuple[Shape, dict[str, Any]]]] = {
-    "png": [(SHAPE, {})],
-    "lmdb": [(SHAPE, {}), ((40, 40, 3), {})],
-    "hdf5": [(SHAPE, {}), (SHAPE, {"chunk_images": 4, "gzip_level": 4})],
-}
 LIMITS = {"seconds": 5.0, "memory": 2**28}
 
 
-def make(path: Path, backend: str, shape: Shape, options: dict[str, Any]) -> None:
+def make(path: Path, backend: str, variant: Variant) -> None:
     """Make the store that is damaged: 40 sample images from three calls."""
+    shape, options = variant
     with storage_impl.create_store(path, backend, image_shape=shape, **options) as store:
         for first, stop in ((0, 17), (17, 18), (18, COUNT)):
             count = stop - first

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 from .conftest import FULL, SEED, Tally
-from .examine import VARIANTS, make, problems
+from .examine import make, problems
 from .tool import Server
+from .workload import VARIANTS
 
 TRIALS = 10_000 if FULL else 120
 UNITS = (1, 8, 24, 32, 512, 4096)  # labels, records, commit slots, sectors, pages
@@ -92,13 +93,13 @@ def test_damage(server: Server, scratch: Path, backend: str, tally: Tally) -> No
     """No signal, no hang, no wrong pixel where it was asked to verify; `verify` finds it all."""
     random_ = random.Random(SEED)
     trials = TRIALS // len(VARIANTS[backend])
-    for number, (shape, options) in enumerate(VARIANTS[backend]):
+    for number, variant in enumerate(VARIANTS[backend]):
         original, path = scratch / f"original {number}", scratch / "store"
-        make(original, backend, shape, options)
+        make(original, backend, variant)
         for _ in range(trials):
             shutil.copytree(original, path)
             said = damage(random_, path)
-            problem = problems(server, path, shape, strict=False)
-            tally.add(f"{said}, {shape}, {options}: {problem}" if problem else None)
+            problem = problems(server, path, variant.shape, strict=False)
+            tally.add(f"{said}, {variant}: {problem}" if problem else None)
             shutil.rmtree(path)
     tally.check(at_least=TRIALS)

@@ -4,15 +4,11 @@ import errno
 import os
 import random
 import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from .conftest import FULL, SEED, Tally
 from .tool import Action, Fault, Op, Server, read_log
-from .workload import CALLS, SHAPES, Known, check, write_and_retry
+from .workload import CALLS, VARIANTS, Known, check, write_and_retry
 
 FINISHED = Known(CALLS[-1][0], CALLS[-1][0])
 KINDS = (
@@ -30,10 +26,10 @@ def test_failing_calls(
     """Every call of the workload fails, once or until the error was seen."""
     root, log = scratch / "root", scratch / "log"
     trials = []
-    for shape in SHAPES:
+    for variant in VARIANTS[backend]:
         for durable in (True, False):
             root.mkdir()
-            arguments = (root / "store", backend, shape, durable)
+            arguments = (root / "store", backend, variant, durable)
             outcome = faulty.run(write_and_retry, *arguments, root=root, log=log)
             assert outcome.value == [], str(outcome)
             calls = sum(record.op not in (Op.MARK, Op.OPEN) for record in read_log(log))
@@ -59,31 +55,17 @@ def test_failing_calls(
     tally.check(at_least=len(trials))
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounting = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False
-    )
-    if mounting.returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
-
-
 def test_full_disk(server: Server, small_disk: Path, backend: str, tally: Tally) -> None:
     """The same on a file system that is full, for every number of pages left free."""
     root, ballast = small_disk / "root", small_disk / "ballast"
     free = os.statvfs(small_disk)
     pages = range(0, 60) if FULL else range(0, 60, 7)
-    for shape in SHAPES:
+    for variant in VARIANTS[backend]:
         for durable in (True, False):
             for left in pages:
                 root.mkdir()
                 ballast.write_bytes(bytes((free.f_bavail - left) * free.f_frsize))
-                arguments = (root / "store", backend, shape, durable)
+                arguments = (root / "store", backend, variant, durable)
                 outcome = server.run(write_and_retry, *arguments, ballast)
                 ballast.unlink(missing_ok=True)
                 problem = "" if outcome.value == [] else str(outcome)

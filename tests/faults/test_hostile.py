@@ -20,10 +20,11 @@ import pytest
 from tests.samples import images_of
 
 from .conftest import FULL, SEED, Tally
-from .examine import SHAPE, VARIANTS, examine, is_sound, make, problems
+from .examine import examine, is_sound, make, problems
 from .tool import Op, Server, read_log
-from .workload import Shape
+from .workload import Shape, Variant
 
+SHAPE: Shape = (20, 20, 3)
 FIRST = {  # the file that holds the first image
     "png": "images/0000/00000000.png",
     "lmdb": "data.mdb",
@@ -41,7 +42,7 @@ class Hostile:
         self.outside = scratch / "outside"
         self.shape = shape
         self.original = scratch / "original"
-        make(self.original, backend, shape, VARIANTS[backend][0][1])
+        make(self.original, backend, Variant(shape, {}))
         self.first = self.path / FIRST[backend]
 
     def restore(self) -> None:

@@ -10,28 +10,30 @@ from tests.samples import images_of, labels_of
 
 from .conftest import FULL, SEED, Tally
 from .tool import Action, Fault, Op, Server, marks, read_log
-from .workload import SHAPES, Shape, check, known, write
+from .workload import VARIANTS, Variant, check, known, write
 
-Conditions = tuple[Shape, bool]  # image shape, durable
+Conditions = tuple[Variant, bool]  # and whether durable
 
 
 def kill_points(faulty: Server, scratch: Path, backend: str) -> list[tuple[Conditions, Fault]]:
     """Every call of the workload, before it and, for a write, inside of it."""
     points = []
-    for shape in SHAPES:
+    for number, variant in enumerate(VARIANTS[backend]):
         for durable in (True, False):
-            root, log = scratch / f"{shape[0]}-{durable}", scratch / "log"
+            root, log = scratch / f"{number}-{durable}", scratch / "log"
             root.mkdir()
-            outcome = faulty.run(write, root / "store", backend, shape, durable, root=root, log=log)
+            outcome = faulty.run(
+                write, root / "store", backend, variant, durable, root=root, log=log
+            )
             assert outcome.value is None, str(outcome)
             assert not outcome.text, str(outcome)
             calls = [r for r in read_log(log) if r.op not in (Op.MARK, Op.OPEN)]
             for at, call in enumerate(calls, 1):
-                points.append(((shape, durable), Fault(Action.KILL_BEFORE, at)))
+                points.append(((variant, durable), Fault(Action.KILL_BEFORE, at)))
                 if call.op is Op.WRITE:
-                    points.append(((shape, durable), Fault(Action.KILL_INSIDE, at)))
+                    points.append(((variant, durable), Fault(Action.KILL_INSIDE, at)))
                 else:
-                    points.append(((shape, durable), Fault(Action.KILL_AFTER, at)))
+                    points.append(((variant, durable), Fault(Action.KILL_AFTER, at)))
     return points
 
 
@@ -42,15 +44,17 @@ def test_killed_at_every_call(
     points = kill_points(faulty, scratch, backend)
     if not FULL:
         points = random.Random(SEED).sample(points, 90)
-    for number, ((shape, durable), fault) in enumerate(points):
+    for number, ((variant, durable), fault) in enumerate(points):
         root, log = scratch / str(number), scratch / "log"
         root.mkdir()
         path = root / "store"
-        outcome = faulty.run(write, path, backend, shape, durable, root=root, log=log, fault=fault)
+        outcome = faulty.run(
+            write, path, backend, variant, durable, root=root, log=log, fault=fault
+        )
         assert outcome.signal == signal.SIGKILL, str(outcome)
         state = known(marks(log))
-        after = server.run(check, path, backend, shape, state)
-        problem = f"{fault}, {shape}, durable={durable}, {state}: {after}"
+        after = server.run(check, path, backend, variant, state)
+        problem = f"{fault}, {variant}, durable={durable}, {state}: {after}"
         tally.add(problem if after.signal or after.text else None)
         shutil.rmtree(root)
     tally.check(at_least=len(points))
@@ -64,12 +68,16 @@ def test_killed_at_any_time(
     for number in range(600 if FULL else 30):
         root, log = scratch / str(number), scratch / "log"
         root.mkdir()
-        path, shape, durable = root / "store", random_.choice(SHAPES), random_.random() < 0.5
+        path, variant, durable = (
+            root / "store",
+            random_.choice(VARIANTS[backend]),
+            random_.random() < 0.5,
+        )
         seconds = random_.uniform(0.0005, 0.03)
-        faulty.run(write, path, backend, shape, durable, root=root, log=log, seconds=seconds)
+        faulty.run(write, path, backend, variant, durable, root=root, log=log, seconds=seconds)
         state = known(marks(log)) if log.exists() else known([])
-        after = server.run(check, path, backend, shape, state)
-        problem = f"after {seconds} s, {shape}, durable={durable}, {state}: {after}"
+        after = server.run(check, path, backend, variant, state)
+        problem = f"after {seconds} s, {variant}, durable={durable}, {state}: {after}"
         tally.add(problem if after.signal or after.text else None)
         shutil.rmtree(root)
         log.unlink(missing_ok=True)
@@ -91,10 +99,10 @@ def files_and_bytes(path: Path) -> tuple[int, int]:
 
 def test_litter_does_not_grow(faulty: Server, scratch: Path, backend: str, tally: Tally) -> None:
     """Killed a hundred times at random, a store is no larger than one that never was."""
-    shape = SHAPES[1]
+    shape, options = VARIANTS[backend][1]
     path, log = scratch / "store", scratch / "log"
     random_ = random.Random(SEED)
-    storage_impl.create_store(path, backend, image_shape=shape).close()
+    storage_impl.create_store(path, backend, image_shape=shape, **options).close()
     done = faulty.run(append, path, 5, root=scratch, log=log)
     assert not done.text, str(done)
     calls = sum(record.op not in (Op.MARK, Op.OPEN) for record in read_log(log))
@@ -108,7 +116,7 @@ def test_litter_does_not_grow(faulty: Server, scratch: Path, backend: str, tally
     with storage_impl.open_store(path) as store:
         appends = len(store) // 5
     clean = scratch / "clean"
-    storage_impl.create_store(clean, backend, image_shape=shape).close()
+    storage_impl.create_store(clean, backend, image_shape=shape, **options).close()
     for _ in range(appends):
         append(clean, 5)
     files, size = files_and_bytes(path)

@@ -2,27 +2,27 @@
 
 import random
 import shutil
+import tempfile
 from pathlib import Path
 
 from .conftest import FULL, SEED, Tally
 from .power import Disk, choose, everything
 from .tool import Op, Record, Server, read_log
-from .workload import CALLS, SHAPES, Known, Shape, check, known, write
+from .workload import CALLS, VARIANTS, Known, Variant, check, known, write
 
 
 def log_of(
-    faulty: Server, scratch: Path, backend: str, shape: Shape, durable: bool
+    faulty: Server, scratch: Path, backend: str, variant: Variant, durable: bool
 ) -> tuple[Path, list[Record]]:
     """The directory that the whole workload was done in, and its log."""
-    root, log = scratch / f"{shape[0]}", scratch / "log"
-    root.mkdir()
-    outcome = faulty.run(write, root / "store", backend, shape, durable, root=root, log=log)
+    root, log = Path(tempfile.mkdtemp(dir=scratch)), scratch / "log"
+    outcome = faulty.run(write, root / "store", backend, variant, durable, root=root, log=log)
     assert not outcome.text, str(outcome)
     return root, read_log(log)
 
 
 def try_state(
-    server: Server, disk: Disk, target: Path, tally: Tally, conditions: tuple[str, Shape, Known],
+    server: Server, disk: Disk, target: Path, tally: Tally, conditions: tuple[str, Variant, Known],
     random_: random.Random,
 ) -> None:  # fmt: skip
     """Cut the power once, and check what is left."""
@@ -40,14 +40,14 @@ def test_power_cut(
     """Of each state that the calls allow, `check` says what it must hold."""
     random_ = random.Random(SEED)
     states = 600 if FULL else 60
-    for shape in SHAPES:
-        root, records = log_of(faulty, scratch, backend, shape, durable=True)
+    for variant in VARIANTS[backend]:
+        root, records = log_of(faulty, scratch, backend, variant, durable=True)
         cuts = sorted(random_.randrange(len(records) + 1) for _ in range(states))
         disk = Disk(root)
         marked: list[str] = []
         for position in range(len(records) + 1):
             for _ in range(cuts.count(position)):
-                conditions = (backend, shape, known(marked))
+                conditions = (backend, variant, known(marked))
                 try_state(server, disk, scratch / "state", tally, conditions, random_)
             if position < len(records):
                 disk.apply(records[position])
@@ -62,20 +62,20 @@ def test_power_cut_after_close(
     """A store that is not durable survives it from `close` on."""
     random_ = random.Random(SEED)
     length = CALLS[-1][0]
-    for shape in SHAPES:
-        root, records = log_of(faulty, scratch, backend, shape, durable=False)
+    for variant in VARIANTS[backend]:
+        root, records = log_of(faulty, scratch, backend, variant, durable=False)
         disk = Disk(root)
         for record in records:
             disk.apply(record)
         for _ in range(50 if FULL else 10):
-            conditions = (backend, shape, Known(length, length))
+            conditions = (backend, variant, Known(length, length))
             try_state(server, disk, scratch / "state", tally, conditions, random_)
     tally.check()
 
 
 def test_log_is_complete(faulty: Server, scratch: Path, backend: str) -> None:
     """The replayed calls give the store's own files, so the log has missed none."""
-    root, records = log_of(faulty, scratch, backend, SHAPES[1], durable=True)
+    root, records = log_of(faulty, scratch, backend, VARIANTS[backend][1], durable=True)
     disk = Disk(root)
     for record in records:
         disk.apply(record)

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 from .conftest import FULL, SEED, Tally
-from .examine import VARIANTS, make, problems
+from .examine import make, problems
 from .tool import Server
+from .workload import VARIANTS
 
 EVERY_LENGTH_BELOW = 4096
 TRIALS = 2400 if FULL else 80
@@ -16,9 +17,9 @@ def test_truncation(server: Server, scratch: Path, backend: str, tally: Tally) -
     """Every file is cut off at every length, above 4 KB at sampled ones."""
     random_ = random.Random(SEED)
     trials = TRIALS // len(VARIANTS[backend])
-    for number, (shape, options) in enumerate(VARIANTS[backend]):
+    for number, variant in enumerate(VARIANTS[backend]):
         original, path = scratch / f"original {number}", scratch / "store"
-        make(original, backend, shape, options)
+        make(original, backend, variant)
         sizes = {
             file.relative_to(original): file.stat().st_size
             for file in original.rglob("*")
@@ -34,7 +35,7 @@ def test_truncation(server: Server, scratch: Path, backend: str, tally: Tally) -
             shutil.copytree(original, path)
             with open(path / file, "r+b") as opened:
                 opened.truncate(length)
-            problem = problems(server, path, shape, strict=True)
-            tally.add(f"{file} cut to {length}, {options}: {problem}" if problem else None)
+            problem = problems(server, path, variant.shape, strict=True)
+            tally.add(f"{file} cut to {length}, {variant}: {problem}" if problem else None)
             shutil.rmtree(path)
     tally.check(at_least=TRIALS // 2)

@@ -238,13 +238,15 @@ def _fork(job: Job) -> Outcome:
         os.close(reader)
         with os.fdopen(writer, "wb") as answer:
             pickle.dump(_run(job), answer)
-        os._exit(0)
+        ctypes.CDLL(None).exit(0)  # with what the libraries do when a process ends
     os.close(writer)
     with os.fdopen(reader, "rb") as answer:
         data = answer.read()
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         return Outcome(signal=os.WTERMSIG(status))
+    if not data:
+        return Outcome(raised=("SystemExit",), text=f"ended by itself with status {status}")
     outcome = pickle.loads(data)
     assert isinstance(outcome, Outcome)
     return outcome

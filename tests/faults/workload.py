@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,23 @@ for _name in storage_impl.BACKENDS:
     with suppress(storage_impl.MissingLibraryError):
         storage_impl.BACKENDS[_name]
 
-# Records that lie inside a page of LMDB, and records with pages of their own.
-SHAPES: tuple[Shape, ...] = ((20, 20, 3), (40, 40, 3))
+
+class Variant(NamedTuple):
+    """The shape of a store's images, and the options of its backend."""
+
+    shape: Shape
+    options: dict[str, Any]
+
+
+# Of LMDB, records that lie inside a page and records with pages of their own.
+VARIANTS: dict[str, tuple[Variant, ...]] = {
+    "png": (Variant((20, 20, 3), {}), Variant((40, 40, 3), {})),
+    "lmdb": (Variant((20, 20, 3), {}), Variant((40, 40, 3), {})),
+    "hdf5": (
+        Variant((20, 20, 3), {}),
+        Variant((20, 20, 3), {"chunk_images": 4, "gzip_level": 4}),
+    ),
+}
 
 # The lengths of the store after each call, and how it is made.
 CALLS = (
@@ -70,12 +85,12 @@ def known(marked: list[str]) -> Known:
     return Known(done, begun)
 
 
-def write(path: Path, backend: str, shape: Shape, durable: bool) -> None:
+def write(path: Path, backend: str, variant: Variant, durable: bool) -> None:
     """Make all the calls, each between two marks."""
     store: ImageStore | None = None
     for length, kind in CALLS:
         mark(f"begin {length}")
-        store = _call(store, path, backend, shape, durable, length, kind)
+        store = _call(store, path, backend, variant, durable, length, kind)
         mark(f"done {length}")
 
 
@@ -83,13 +98,16 @@ def _call(
     store: ImageStore | None,
     path: Path,
     backend: str,
-    shape: Shape,
+    variant: Variant,
     durable: bool,
     length: int,
     kind: str,
 ) -> ImageStore:
     if store is None:
-        return storage_impl.create_store(path, backend, image_shape=shape, durable=durable)
+        return storage_impl.create_store(
+            path, backend, image_shape=variant.shape, durable=durable, **variant.options
+        )
+    shape = variant.shape
     first = len(store)
     images, labels = images_of(length - first, shape, first), labels_of(length - first, first)
     if kind == "reopen":
@@ -109,7 +127,7 @@ def _call(
 def write_and_retry(
     path: Path,
     backend: str,
-    shape: Shape,
+    variant: Variant,
     durable: bool,
     ballast: Path | None = None,
     in_doubt: bool = False,
@@ -122,8 +140,8 @@ def write_and_retry(
         Where to create the store.
     backend : str
         Of which backend.
-    shape : tuple of int
-        The shape of its images.
+    variant : Variant
+        Its shape and options.
     durable : bool
         Whether it is durable.
     ballast : Path, optional
@@ -143,7 +161,7 @@ def write_and_retry(
     for length, kind in CALLS:
         before = store
         try:
-            store = _call(before, path, backend, shape, durable, length, kind)
+            store = _call(before, path, backend, variant, durable, length, kind)
         except Exception as error:
             if not isinstance(error, storage_impl.StorageError):
                 wrong.append(f"{kind}: untyped {error!r}")
@@ -162,7 +180,7 @@ def write_and_retry(
             if before is not None and before.closed:
                 store = storage_impl.open_store(path, "a")
             else:
-                store = _call(before, path, backend, shape, durable, length, kind)
+                store = _call(before, path, backend, variant, durable, length, kind)
         previous = length
     assert store is not None
     store.close()
@@ -185,9 +203,10 @@ def same(
     )
 
 
-def check(path: Path, backend: str, shape: Shape, state: Known) -> None:
+def check(path: Path, backend: str, variant: Variant, state: Known) -> None:
     """Assert that a store is as promised after a fault, and that it can be written to."""
     allowed = {state.done, state.begun}
+    shape, options = variant
     try:
         with storage_impl.open_store(path, verify=True) as store:
             length = len(store)
@@ -198,7 +217,7 @@ def check(path: Path, backend: str, shape: Shape, state: Known) -> None:
         writer = storage_impl.open_store(path, "a")
     except storage_impl.StoreNotFoundError:
         assert state.done == -1, f"no store, although {state.done} images were written"
-        writer = storage_impl.create_store(path, backend, image_shape=shape)
+        writer = storage_impl.create_store(path, backend, image_shape=shape, **options)
         length = 0
     with writer:
         assert writer.write_one(images_of(1, shape, length)[0], labels_of(1, length)[0]) == length
