@@ -10,12 +10,11 @@ half-way, leaves the last count standing, as LMDB's two meta pages do, and so do
 to one of the slots. Both lie in one sector, which a disk writes whole.
 """
 
-import os
 import struct
 from contextlib import suppress
 
 from storage_impl._checksum import digest
-from storage_impl._files import pread, pwrite
+from storage_impl._files import pread, pwrite, sync
 from storage_impl.errors import DamagedStoreError
 
 _BODY = struct.Struct("<QQQ")
@@ -55,15 +54,13 @@ class CommitRecord:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         data = pread(descriptor, SIZE, 0)
-        self._slots = [data[:_SLOT], data[_SLOT:]]
-        self._serial, self.count = max(
-            filter(None, map(_unpack, range(2), self._slots)), default=(0, 0)
-        )
+        slots = [_unpack(0, data[:_SLOT]), _unpack(1, data[_SLOT:])]
+        self._serial, self.count = max(filter(None, slots), default=(0, 0))
         if not self._serial:
             raise DamagedStoreError("the commit record is damaged: neither of its slots is valid")
         self._in_doubt = False
 
-    def commit(self, count: int, *, sync: bool) -> None:
+    def commit(self, count: int, *, durable: bool) -> None:
         """Make `count` the number of images. After a failure call `restore`.
 
         Raises
@@ -72,40 +69,33 @@ class CommitRecord:
             The record could not be written or synced.
         """
         self._in_doubt = True
-        self._put(count, sync)
-        self._in_doubt = False
+        self._put(count, durable)
         self.count = count
         # Again into the other slot: with the last count in one alone, damage to that one would
         # take the store back to the count before, unnoticed.
         with suppress(OSError):
-            self._put(count, sync=False)
+            self._put(count, durable=False)
+        self._in_doubt = False
 
-    def restore(self, *, sync: bool) -> None:
-        """Undo a commit that failed, which may have reached the file all the same.
+    def restore(self, count: int, *, durable: bool) -> None:
+        """Go back to `count` after a commit that failed or was interrupted.
 
-        Until it has succeeded, what the commit refers to must stay where it is.
+        Until this has succeeded, what the commit refers to must stay where it is.
 
         Raises
         ------
         OSError
             The record could not be written or synced.
         """
-        if self._in_doubt:
-            number = (self._serial + 1) % 2
-            self._write(number, self._slots[number], sync)
-            self._in_doubt = False
+        if self._in_doubt or self.count != count:
+            self.commit(count, durable=durable)
 
-    def _put(self, count: int, sync: bool) -> None:
+    def _put(self, count: int, durable: bool) -> None:
         serial = self._serial + 1
-        slot = _pack(count, serial)
-        self._write(serial % 2, slot, sync)
-        self._slots[serial % 2] = slot
+        pwrite(self._descriptor, _pack(count, serial), serial % 2 * _SLOT)
+        if durable:
+            sync(self._descriptor)
         self._serial = serial
-
-    def _write(self, number: int, slot: bytes, sync: bool) -> None:
-        pwrite(self._descriptor, slot, number * _SLOT)
-        if sync:
-            os.fsync(self._descriptor)
 
 
 def _unpack(number: int, slot: bytes) -> tuple[int, int] | None:

@@ -9,13 +9,20 @@ import errno
 import os
 import stat
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from storage_impl.errors import NotAStoreError, StoreLockedError
 
-# Absent on Windows, which has no such files.
+if sys.platform == "win32":  # pragma: no cover
+    import msvcrt
+else:
+    import fcntl
+
+# Absent on Windows: it has no FIFOs, and few may make links there.
 _REGULAR_ONLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _FLAGS = _REGULAR_ONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -84,7 +91,7 @@ def read_regular(path: str | Path, limit: int) -> bytes:
         os.close(descriptor)
 
 
-def write_new(path: str | Path, data: bytes | memoryview, *, sync: bool) -> None:
+def write_new(path: str | Path, data: bytes | memoryview, *, durable: bool) -> None:
     """Write a file that did not exist; a leftover of the same name is replaced."""
     try:
         descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
@@ -93,8 +100,8 @@ def write_new(path: str | Path, data: bytes | memoryview, *, sync: bool) -> None
         descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         write_all(descriptor, data)
-        if sync:
-            os.fsync(descriptor)
+        if durable:
+            sync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -119,16 +126,27 @@ if hasattr(os, "pread"):
             offset += written
 
 else:  # pragma: no cover
+    _position = threading.Lock()  # which all threads share
 
     def pread(descriptor: int, length: int, offset: int) -> bytes:
         """Read up to `length` bytes at `offset`."""
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        return os.read(descriptor, length)
+        with _position:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            return os.read(descriptor, length)
 
     def pwrite(descriptor: int, data: bytes, offset: int) -> None:
         """Write all of `data` at `offset`."""
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        write_all(descriptor, data)
+        with _position:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            write_all(descriptor, data)
+
+
+def sync(descriptor: int) -> None:
+    """Bring a file's content to the disk, and not only to the disk's own cache."""
+    if sys.platform == "darwin":  # pragma: no cover
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
 
 
 def sync_file(path: str | Path) -> None:
@@ -136,7 +154,7 @@ def sync_file(path: str | Path) -> None:
     # Windows syncs only what is open for writing; elsewhere the owner alone may have the right.
     descriptor = open_regular(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -181,6 +199,8 @@ class WriterLock:
             _lock(self._descriptor)
         except OSError as error:
             os.close(self._descriptor)
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise  # a file system without locks
             raise StoreLockedError(
                 error.errno,
                 f"{path.parent} is open for writing in another store object or process; "
@@ -206,7 +226,6 @@ class WriterLock:
 
 
 if sys.platform == "win32":  # pragma: no cover
-    import msvcrt
 
     def _lock(descriptor: int) -> None:
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -215,7 +234,6 @@ if sys.platform == "win32":  # pragma: no cover
         msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 
 else:
-    import fcntl
 
     def _lock(descriptor: int) -> None:
         # flock, not lockf: the locks of lockf do not exclude a second writer in one process,
@@ -242,7 +260,7 @@ def _walk(directory: Path) -> Iterator[os.stat_result]:
     while pending:
         with os.scandir(pending.pop()) as entries:
             for entry in entries:
-                # On Windows the status of an entry knows no links and no file index.
-                yield os.lstat(entry.path) if os.name == "nt" else entry.stat(follow_symlinks=False)
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
+                with suppress(FileNotFoundError):  # a writer renamed it meanwhile
+                    yield os.lstat(entry.path)
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)

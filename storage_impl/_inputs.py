@@ -131,10 +131,15 @@ def selection(value: Selection, count: int) -> range | NDArray[np.int64]:
             except (TypeError, ValueError) as error:
                 raise InvalidIndexError(f"{value}: {error}") from None
         elif len(value) and not (0 <= min(value[0], value[-1]) <= max(value[0], value[-1]) < count):
-            raise InvalidIndexError(f"indices must be 0 to {count - 1}, got {value}")
+            raise InvalidIndexError(f"indices must be {_accepted(count)}, got {value}")
         return value if value.step == 1 else np.arange(*_bounds(value), dtype=np.int64)
     if isinstance(value, Sequence) and not _is_text(value):
-        return np.array([_position(item, count) for item in value], np.int64)
+        if not all(type(item) is int for item in value):
+            return np.array([_position(item, count) for item in value], np.int64)
+        try:
+            value = np.array(value, np.int64)
+        except OverflowError:
+            return np.array([_position(item, count) for item in value], np.int64)
     indices = np.asarray(value)
     if indices.ndim != 1:
         raise InvalidIndexError(
@@ -223,7 +228,7 @@ def _position(
 
 
 def _accepted(count: int) -> str:
-    return f"0 to {count - 1}" if count else "absent: the store is empty"
+    return f"0 to {count - 1}" if count else "but the store is empty"
 
 
 def _check_array(
@@ -236,7 +241,7 @@ def _check_array(
         raise InvalidInputError(f"{what} must be uint8, got {array.dtype}")
     if array.shape != shape:
         wanted = shape if names else f"(N, {', '.join(map(str, shape[1:]))})"
-        meaning = ", ".join(names or ("N", "height", "width", "channels"))
+        meaning = ", ".join(names or ("number", "height", "width", "channels"))
         raise InvalidInputError(
             f"{what} must have the shape {wanted} ({meaning}), got {array.shape}"
         )

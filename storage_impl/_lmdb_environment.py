@@ -5,6 +5,7 @@ while nobody uses the old one. `acquire` and `release` see to the first, hooks o
 second, `Environment.read` and `Environment.write` to the third.
 """
 
+import errno
 import os
 import threading
 import time
@@ -17,7 +18,12 @@ import lmdb
 
 from storage_impl._files import check_regular, open_regular
 from storage_impl._lmdb_pages import check_pages, read_metas
-from storage_impl.errors import DamagedStoreError, StoreFullError
+from storage_impl.errors import (
+    ClosedStoreError,
+    DamagedStoreError,
+    ReadFailedError,
+    StoreFullError,
+)
 
 _FIRST_MAP = 16 << 20  # bytes
 _PAGES_AT_OPENING = 256
@@ -55,7 +61,8 @@ class Environment:
         self._durable = durable
         self._env: lmdb.Environment
         self._lock = threading.Lock()
-        self._active: list[None] = []  # an entry for each transaction; append and pop are atomic
+        self._active: set[object] = set()  # a member for each transaction
+        self._released = False
         self._is_open = False
         self._busy = True  # while it is closed, and while a thread has it alone
         with self._alone():
@@ -78,6 +85,8 @@ class Environment:
             self._env = self._map(size, writable)
         self._is_open = True
         try:
+            if writable:
+                self._env.reader_check()  # the slots of processes that were killed
             self._check(_PAGES_AT_OPENING)  # before LMDB follows the first pointer
             self.images = self._env.open_db(b"images", create=False)
             self.labels = self._env.open_db(b"labels", create=False)
@@ -112,8 +121,9 @@ class Environment:
         What the transaction returns are views of the map, not to be kept.
         """
         while True:
-            self._active.append(None)
+            token = object()
             try:
+                self._active.add(token)  # which is atomic, and so is discard
                 if not self._busy:
                     txn = self._env.begin(buffers=True)
                     try:
@@ -123,15 +133,23 @@ class Environment:
                 needed = 0
             except lmdb.MapResizedError:  # another process made the file longer than the map
                 needed = 2 * self._file_size()
+            except lmdb.ReadersFullError as error:
+                if not self._env.reader_check():  # which frees the slots of processes that died
+                    raise ReadFailedError(
+                        errno.EAGAIN,
+                        f"{_READERS} threads and processes read {self._path} at this moment",
+                    ) from error
+                needed = 0
             finally:
-                self._active.pop()
+                self._active.discard(token)
             self._fit(needed)
 
     def write(self, action: Callable[[lmdb.Transaction], _T]) -> _T:
         """Call `action` in a transaction that writes, again in a larger map if it is full."""
         while True:
-            self._active.append(None)
+            token = object()
             try:
+                self._active.add(token)
                 if not self._busy:
                     with self._env.begin(write=True, buffers=True) as txn:
                         return action(txn)
@@ -139,7 +157,7 @@ class Environment:
             except (lmdb.MapFullError, lmdb.MapResizedError):
                 needed = 2 * self._env.info()["map_size"]
             finally:
-                self._active.pop()
+                self._active.discard(token)
             self._fit(needed)
 
     def sync(self) -> None:
@@ -153,14 +171,17 @@ class Environment:
         with self._alone():
             self._check(None)
 
-    def close(self) -> None:
-        """Close it; what uses it next opens it again."""
+    def close(self, *, for_good: bool = False) -> None:
+        """Close it; unless `for_good`, what uses it next opens it again."""
         with self._alone():
+            self._released = for_good
             self._close()
 
     def _fit(self, needed: int) -> None:
         """Make the map at least `needed` bytes long, and open it if it is closed."""
         with self._alone():
+            if self._released:
+                raise ClosedStoreError(f"{self._path} was closed while it was read")
             if not self._is_open:
                 self._open()
             elif self._env.info()["map_size"] < needed:
@@ -189,11 +210,14 @@ class Environment:
         try:
             for _ in range(_CHECK_ATTEMPTS):
                 # The transaction keeps a writer from using its pages again meanwhile.
-                with self._env.begin() as txn:
-                    meta = read_metas(descriptor)[txn.id() % 2]
-                    if meta.transaction == txn.id():  # else a writer has gone on by two
-                        check_pages(descriptor, meta, limit)
-                        return
+                try:
+                    with self._env.begin() as txn:
+                        meta = read_metas(descriptor)[txn.id() % 2]
+                        if meta.transaction == txn.id():  # else a writer has gone on by two
+                            check_pages(descriptor, meta, limit)
+                            return
+                except lmdb.MapResizedError:
+                    self._env.set_mapsize(2 * self._file_size())
             raise DamagedStoreError(f"{self._data}: the transaction numbers do not agree")
         finally:
             os.close(descriptor)
@@ -234,14 +258,14 @@ def release(environment: Environment) -> None:
         environment.users -= 1
         if environment.users == 0:
             del _environments[environment.key]
-            environment.close()
+            environment.close(for_good=True)
 
 
 def _before_fork() -> None:
     # Nothing of LMDB may cross: its child would free the parent's slots in lock.mdb. The lock
     # is held across the fork, or the child might inherit it in the hands of another thread.
     _environments_lock.acquire()
-    for environment in _environments.values():
+    for environment in list(_environments.values()):
         environment.close()
 
 

@@ -2,14 +2,15 @@
 
 LMDB maps its file and trusts it: a page number beyond the end, or a node outside of its
 page, is a signal that ends the process. Meta, branch and leaf pages are read and
-checked here without mapping anything; the pages that hold images are only counted,
-their content is what checksums are for.
+checked here without mapping anything. The pages of their own that larger images have, from
+some 2 KB on, are only counted: their content is what checksums are for.
 
 The format is that of LMDB 0.9 on a 64-bit machine (`lmdb.h` and `mdb.c` of its source).
 """
 
 import os
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _PAGE_META, _PAGE_BRANCH, _PAGE_LEAF = 0x08, 0x01, 0x02
 _NODE_BIG, _NODE_DATABASE = 0x01, 0x02
 _NO_PAGE = 2**64 - 1
+_PAGES_AT_ONCE = 1024
 _PAGE_SIZES = (4096, 8192, 16384, 32768, 65536)
 
 
@@ -158,7 +160,7 @@ class _Walk:
         self._used[pages] = True
 
     def tree(self, tree: Tree, key_size: int, values: bool = False) -> list[tuple[int, bytes]]:
-        """Check a tree, all pages of a level at once.
+        """Check a tree, level by level.
 
         Returns flags and value of its records where `values` asks for them. A `key_size`
         of 0 stands for any.
@@ -167,15 +169,27 @@ class _Walk:
             return []
         _require(1 <= tree.depth <= 32, "depth")
         numbers = np.array([tree.root], np.uint64)
-        for level in range(tree.depth):
-            leaf = level == tree.depth - 1
-            self.use(numbers, np.ones(len(numbers), np.int64))
-            data = self._read_pages(numbers)
-            page, start, size, flags = self._nodes(data, numbers, leaf, key_size)
-            # In a branch these 48 bits are the page below.
-            numbers = (size | flags << 32).astype(np.uint64)
-        _require(len(start) == tree.entries, "number of records")
-        return self._records(data, page, start, size, flags, values)
+        for _ in range(tree.depth - 1):
+            below = []
+            for data, page_numbers in self._pages(numbers):
+                _, _, size, flags = self._nodes(data, page_numbers, False, key_size)
+                below.append((size | flags << 32).astype(np.uint64))  # in 48 bits, the page
+            numbers = np.concatenate(below)
+        found = []
+        entries = 0
+        for data, page_numbers in self._pages(numbers):
+            page, start, size, flags = self._nodes(data, page_numbers, True, key_size)
+            entries += len(start)
+            found += self._records(data, page, start, size, flags, values)
+        _require(entries == tree.entries, "number of records")
+        return found
+
+    def _pages(self, numbers: NDArray[np.uint64]) -> Iterator[tuple[bytes, NDArray[np.uint64]]]:
+        """Read pages, as many at once as memory is to be spent on, and mark them as used."""
+        for start in range(0, len(numbers), _PAGES_AT_ONCE):
+            part = numbers[start : start + _PAGES_AT_ONCE]
+            self.use(part, np.ones(len(part), np.int64))
+            yield self._read_pages(part), part
 
     def _read_pages(self, numbers: NDArray[np.uint64]) -> bytes:
         size = self._size

@@ -50,10 +50,10 @@ class Marker(NamedTuple):
     options: Options
 
 
-def write(directory: Path, marker: Marker, *, sync: bool) -> None:
+def write(directory: Path, marker: Marker) -> None:
     """Write `store.json` into a directory that has none."""
     text = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION} | marker._asdict())
-    write_new(directory / NAME, (text + "\n").encode(), sync=sync)
+    write_new(directory / NAME, (text + "\n").encode(), durable=marker.durable)
 
 
 def read(directory: Path) -> Marker:
@@ -98,7 +98,7 @@ def read(directory: Path) -> Marker:
         return marker._replace(
             image_shape=shape, durable=_inputs.boolean("durable", marker.durable)
         )
+    except (NotAStoreError, UnsupportedVersionError):
+        raise
     except (InvalidInputError, ValueError, TypeError, RecursionError) as error:
-        if isinstance(error, NotAStoreError | UnsupportedVersionError):
-            raise
         raise NotAStoreError(f"{directory} is not a store: {NAME} is damaged: {error}") from error

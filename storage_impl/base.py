@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 
 from storage_impl import _inputs, _marker
 from storage_impl._checksum import checksum, checksums
-from storage_impl._files import DiskUsage, WriterLock, disk_usage, sync_directory, sync_file
+from storage_impl._files import (
+    DiskUsage,
+    WriterLock,
+    check_directory,
+    disk_usage,
+    sync_directory,
+    sync_file,
+)
 from storage_impl._inputs import Chunk, Images, Labels, Selection
 from storage_impl._marker import Marker, Options
 from storage_impl._source import Source
@@ -44,6 +51,7 @@ Sums = NDArray[np.uint64]
 
 _LOCK = "write.lock"
 _CHUNK_BYTES = 32 << 20  # gathered from an iterable before it is handed to the backend
+_INDICES_AT_ONCE = 4096  # what a backend derives from them takes memory beside the result
 _VERIFY_BYTES = 1 << 20  # read, then checked while it is still in the processor's cache
 
 
@@ -122,35 +130,36 @@ class ImageStore(ABC):
             raise StoreNotFoundError(f"{path.parent} is not a directory; make it first")
         # Built aside and renamed: a creation that was cut short leaves one directory that the
         # next one clears, and never half a store.
-        aside = path.with_name(f".{path.name}.creating")
+        made = aside = path.with_name(f".{path.name}.creating")
         lock = None
         try:
-            aside.mkdir(exist_ok=True)
+            _check_aside(aside)
             lock = _lock_aside(aside, path)
             for leftover in aside.iterdir():
                 if leftover.name != _LOCK:
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             cls._make(aside, marker)
-            _marker.write(aside, marker, sync=marker.durable)
+            _marker.write(aside, marker)
             if marker.durable:
                 sync_directory(aside)
             if os.name == "nt":  # which renames no directory that holds an open file
                 lock.release()
+                lock = None
             aside.rename(path)
-            if os.name == "nt":
+            made = path
+            if lock is None:
                 lock = WriterLock(path / _LOCK)
             if marker.durable:
                 sync_directory(path.parent)
             return cls(path, marker, "a", False, lock)
         except BaseException as error:
-            if lock is not None:
-                # Whichever of the two it is now: nobody else can have written to it.
-                shutil.rmtree(aside if aside.exists() else path, ignore_errors=True)
+            if lock is not None:  # so nobody else can have written to it
+                shutil.rmtree(made, ignore_errors=True)
                 lock.release()
             if isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.ENOTEMPTY):
                 raise _made_meanwhile(path) from None
             if cls._is_foreign(error):
-                raise write_error(f"{path} could not be created", error) from error
+                raise write_error(f"{path} could not be created", error, "was not made") from error
             raise
 
     @classmethod
@@ -208,6 +217,7 @@ class ImageStore(ABC):
                     "the iterable given to write_many closes the store that it is written to"
                 )
             _stores.discard(self)
+            ready, lock = self._ready, self._lock
             try:
                 if self._ready and self._lock is not None and not self.durable:
                     self._sync()
@@ -215,15 +225,18 @@ class ImageStore(ABC):
                     sync_directory(self.path)
                     sync_directory(self.path.parent)
             except self._errors as error:
-                raise write_error(f"{self.path} could not be synced", error) from error
+                state = "holds all images, which may not survive a power cut"
+                raise write_error(f"{self.path} could not be synced", error, state) from error
             finally:
                 self.closed = True
-                if self._ready:
-                    self._ready = False
-                    self._close()
-                if self._lock is not None:
-                    self._lock.release()
-                    self._lock = None
+                self._ready = False
+                self._lock = None
+                try:
+                    if ready:
+                        self._close()
+                finally:
+                    if lock is not None:
+                        lock.release()
 
     def __enter__(self) -> Self:
         self._prepare_if_needed()
@@ -239,6 +252,7 @@ class ImageStore(ABC):
 
     def __del__(self) -> None:
         if not getattr(self, "closed", True):
+            self._writing = False  # where an interrupt left it
             self.close()
 
     def __repr__(self) -> str:
@@ -277,7 +291,7 @@ class ImageStore(ABC):
         """
         checked = _inputs.one_image(image, self.image_shape)
         number = _inputs.one_label(label)
-        return self._write(iter([Chunk(checked[np.newaxis], np.array([number]))])).start
+        return self._write(iter([Chunk(checked[np.newaxis], np.array([number], np.int64))])).start
 
     def write_many(self, images: Images, labels: Labels) -> range:
         """Append images, all or none of them.
@@ -322,21 +336,23 @@ class ImageStore(ABC):
                 )
             start = self._count
             source = Source(chunks, start)
-            self._writing = True
             try:
+                self._writing = True
                 if self._leftovers:
                     self._undo(start)
                 self._append(source)
+                self._count = source.stop
+                return range(start, source.stop)
             except BaseException as error:
+                self._count = start
                 with suppress(Exception):  # this error is the one to report
                     self._undo(start)
                 if error is not source.error and self._is_foreign(error):
-                    raise write_error(f"writing to {self.path} failed", error) from error
+                    state = "is as it was before the call"
+                    raise write_error(f"writing to {self.path} failed", error, state) from error
                 raise
             finally:
                 self._writing = False
-            self._count = source.stop
-            return range(start, source.stop)
 
     def _undo(self, count: int) -> None:
         self._leftovers = True  # unseen, but in the way of the next write, until this succeeds
@@ -533,8 +549,9 @@ class ImageStore(ABC):
             block = range(start, min(start + step, self._count))
             try:
                 found = self._compare(block, images[: len(block)])
-            except DamagedStoreError:
+            except DamagedStoreError as error:
                 found = [i for i in block if self._is_damaged(i, images[:1])]
+                failure = failure or error  # raised where no single image is damaged
             damaged += found
             try:
                 self.read_labels(block)
@@ -605,14 +622,19 @@ class ImageStore(ABC):
         try:
             if isinstance(wanted, range):
                 self._read_range(wanted.start, images, labels, sums)
-            else:
-                self._read_indices(wanted, images, labels, sums)
+                return
+            for start in range(0, len(wanted), _INDICES_AT_ONCE):
+                part = slice(start, start + _INDICES_AT_ONCE)
+                part_sums = None if sums is None else sums[part]
+                self._read_indices(wanted[part], images[part], labels[part], part_sums)
         except self._errors as error:
             raise self._read_failure(error) from error
 
     def _read_failure(self, error: Exception) -> StorageError:
         if isinstance(error, StorageError):
             return error
+        if self.closed:
+            return ClosedStoreError(f"{self.path} was closed while it was read")
         return read_error(f"reading from {self.path} failed", error)
 
     @classmethod
@@ -729,6 +751,15 @@ class ImageStore(ABC):
 
     def _check_structure(self) -> None:  # noqa: B027
         """Check what is too dear at each opening; called by `verify`."""
+
+
+def _check_aside(aside: Path) -> None:
+    """Make the directory that a store is made in, unless an earlier attempt left it."""
+    aside.mkdir(exist_ok=True)
+    check_directory(aside)  # of a link, the target would be cleared
+    content = os.listdir(aside)
+    if content and _LOCK not in content:
+        raise StoreExistsError(f"{aside} is in the way and was not made by this package")
 
 
 def _lock_aside(aside: Path, path: Path) -> WriterLock:

@@ -146,12 +146,12 @@ def _number(cause: BaseException) -> int | None:
     return number
 
 
-def write_error(what: str, cause: BaseException) -> WriteFailedError:
-    """The error to raise when writing failed with `cause`."""
+def write_error(what: str, cause: BaseException, state: str) -> WriteFailedError:
+    """The error to raise when writing failed with `cause`, and left the store in `state`."""
     number = _number(cause)
     kind = StoreFullError if number in _FULL else WriteFailedError
     hint = "; free some space and call again" if kind is StoreFullError else ""
-    message = f"{what}: {cause}; the store is as it was before the call{hint}"
+    message = f"{what}: {cause}; the store {state}{hint}"
     return kind(number, message) if number is not None else kind(message)
 
 

@@ -13,12 +13,13 @@ whose metadata carry checksums of their own. It holds three datasets::
 
     images     (n, H, W, C) u8   contiguous, or chunked where an option asks for it
     labels     (n,) i64          contiguous
-    checksums  (n + 1,) u64      contiguous: of each image, then XXH3-64 of the labels
+    checksums  (n + 1,) u64      contiguous: of each image, then XXH3-64 of the labels plus
+                                 the index of the first, modulo 2**64
 
 all little-endian. It is written aside, synced, renamed and never opened for writing again: HDF5
 has no journal, and a file that is cut off while it is open for writing may lose
 what it held before. A call writes one segment, or several when it brings more than
-1 GiB or 1,048,576 images at once. Segments at and beyond the committed count are what an
+1 GiB or 131,072 images at once. Segments at and beyond the committed count are what an
 interrupted call left: ignored, and removed by the next writer.
 
 Many small writes are not what HDF5 is made for: each call makes a file. LMDB is.
@@ -30,7 +31,7 @@ enough for their images. The inside of a segment is checked when it is first rea
 import os
 import re
 import threading
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,17 +42,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage_impl import _inputs
-from storage_impl._checksum import digest
 from storage_impl._commit import INITIAL, CommitRecord
 from storage_impl._files import (
     check_directory,
     check_regular,
     open_regular,
+    sync,
     sync_directory,
     sync_file,
     write_new,
 )
-from storage_impl._hdf5_segment import Segment
+from storage_impl._hdf5_segment import Segment, labels_sum
 from storage_impl._marker import Marker, Options
 from storage_impl._source import Source, Staged
 from storage_impl.base import ImageStore, Sums
@@ -69,7 +70,7 @@ _NAME = re.compile(r"(\d{8,12})-(\d{8,12})\.h5")
 _ASIDE = ".tmp"
 
 _SEGMENT_BYTES = 1 << 30
-_SEGMENT_IMAGES = 1 << 20
+_SEGMENT_IMAGES = 1 << 17
 _OPEN_SEGMENTS = 32
 _MAX_RATIO = 1100  # deflate shrinks 1,032 times at most
 _DATA_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # of h5py, for a bad file
@@ -120,7 +121,7 @@ class Hdf5Store(ImageStore):
     @classmethod
     def _make(cls, directory: Path, marker: Marker) -> None:
         (directory / _SEGMENTS).mkdir()
-        write_new(directory / _COMMIT, INITIAL, sync=marker.durable)
+        write_new(directory / _COMMIT, INITIAL, durable=marker.durable)
 
     def _open(self) -> int:
         self._directory = self.path / _SEGMENTS
@@ -186,14 +187,14 @@ class Hdf5Store(ImageStore):
             return
         if self.durable:
             sync_directory(self._directory)
-        self._record.commit(stops[-1], sync=self.durable)
+        self._record.commit(stops[-1], durable=self.durable)
         self._starts += starts
         self._stops += stops
 
     def _write_segment(self, path: Path, part: Staged) -> None:
         chunk, level = self._options["chunk_images"], self._options["gzip_level"]
         chunks = None if chunk is None else (min(chunk, len(part.images)), *self.image_shape)
-        sums = np.append(part.sums, np.uint64(digest(part.labels.tobytes())))
+        sums = np.append(part.sums, labels_sum(part.labels, part.first))
         aside = path.with_name(path.name + _ASIDE)
         descriptor = open_regular(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         # Through a Python file, because on a full disk HDF5's own driver ends in a signal when
@@ -211,11 +212,14 @@ class Hdf5Store(ImageStore):
                 file.create_dataset("checksums", data=sums, dtype="<u8")
             raw.flush()
             if self.durable:
-                os.fsync(raw.fileno())
+                sync(raw.fileno())
         os.replace(aside, path)
 
     def _discard(self, count: int) -> None:
-        self._record.restore(sync=self.durable)
+        self._record.restore(count, durable=self.durable)
+        kept = bisect_left(self._starts, count)
+        del self._starts[kept:], self._stops[kept:]
+        self._open_segments.clear()
         for start, _, name in _parse(self._directory):
             if start >= count:
                 os.unlink(self._directory / name)
@@ -228,7 +232,7 @@ class Hdf5Store(ImageStore):
         ):
             sync_file(self._segment_path(start, stop))
         sync_directory(self._directory)
-        os.fsync(self._commit)
+        sync(self._commit)
 
     def _segment_path(self, start: int, stop: int) -> Path:
         return self._directory / f"{start:08d}-{stop:08d}.h5"

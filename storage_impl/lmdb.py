@@ -8,7 +8,7 @@ On-disk format, version 1::
     data.mdb, lock.mdb   one environment, with
         main database    "storage_impl" -> version u32 | H u32 | W u32 | C u32 | count u64
         "images"         index -> header of 32 bytes, then the pixels, C-contiguous
-        "labels"         block number -> XXH3-64 of the rest u64, then up to 509 labels i64
+        "labels"         block number -> checksum u64, then up to 509 labels i64
 
 Keys are u64 big-endian, so that LMDB's order is that of the indices; all else is
 little-endian. The header of an image::
@@ -16,7 +16,8 @@ little-endian. The header of an image::
     encoding u8 = 0 | channels u8 | 0 u16 | height u32 | width u32 | 0 u32 |
     label i64 | checksum u64
 
-A block of labels is the 4,096 bytes of a page but for its header of 16, so that labels
+The checksum of a block of labels is XXH3-64 of them plus the block's number, modulo 2**64.
+A block is the 4,096 bytes of a page but for its header of 16, so that labels
 are read without touching an image. A long call takes several transactions, the last
 of which moves the count: images at and beyond it are what an interrupted call left,
 ignored, and removed by the next writer. The count that decides is LMDB's own; the
@@ -44,7 +45,7 @@ from numpy.typing import NDArray
 from storage_impl import _inputs
 from storage_impl._checksum import digest
 from storage_impl._commit import INITIAL, CommitRecord
-from storage_impl._files import open_regular, sync_file, write_new
+from storage_impl._files import open_regular, sync, sync_file, write_new
 from storage_impl._lmdb_environment import Environment, acquire, create, release
 from storage_impl._marker import FORMAT_VERSION, Marker, Options
 from storage_impl._source import Source, Staged
@@ -103,7 +104,7 @@ class LmdbStore(ImageStore):
 
     @classmethod
     def _make(cls, directory: Path, marker: Marker) -> None:
-        write_new(directory / _COMMIT, INITIAL, sync=marker.durable)
+        write_new(directory / _COMMIT, INITIAL, durable=marker.durable)
         create(directory, _META_KEY, _META.pack(FORMAT_VERSION, *marker.image_shape, 0))
         if marker.durable:
             sync_file(directory / "lock.mdb")
@@ -169,7 +170,7 @@ class LmdbStore(ImageStore):
             if waiting is not None:
                 self._put(waiting, source.stop)
                 with suppress(OSError):  # LMDB's own count has been committed
-                    self._record.commit(source.stop, sync=False)
+                    self._record.commit(source.stop, durable=False)
         except lmdb.Error:
             # After a failed commit LMDB refuses every further transaction of the environment.
             self._env.close()
@@ -206,9 +207,11 @@ class LmdbStore(ImageStore):
             labels = np.concatenate([self._label_block(txn, block, True)[:kept], labels])
         for number, start in enumerate(range(0, len(labels), _LABELS_PER_BLOCK), block):
             data = labels[start : start + _LABELS_PER_BLOCK].astype("<i8", copy=False).tobytes()
-            txn.put(_key(number), _SUM.pack(digest(data)) + data, db=self._env.labels)
+            txn.put(_key(number), _block_sum(number, data) + data, db=self._env.labels)
 
     def _discard(self, count: int) -> None:
+        self._record.restore(count, durable=False)
+
         def delete(txn: lmdb.Transaction) -> bool:
             if self._read_count(txn) != count:  # a commit that failed, and yet reached the file
                 self._put_count(txn, count)
@@ -231,7 +234,7 @@ class LmdbStore(ImageStore):
 
     def _sync(self) -> None:
         self._env.sync()
-        os.fsync(self._commit)
+        sync(self._commit)
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -338,7 +341,7 @@ class LmdbStore(ImageStore):
         first = number * _LABELS_PER_BLOCK
         stop = min(first + _LABELS_PER_BLOCK, self._count)
         whole = len(data) % 8 == 0 and stop - first < len(data) // 8 <= 1 + _LABELS_PER_BLOCK
-        if not whole or (check and data[:8] != _SUM.pack(digest(data[8:]))):
+        if not whole or (check and data[:8] != _block_sum(number, data[8:])):
             raise DamagedStoreError(
                 f"{self.path}: the labels of images {first} to {stop - 1} are damaged"
             )
@@ -351,6 +354,10 @@ class LmdbStore(ImageStore):
         return DamagedImageError(
             f"missing or malformed in {self.path}", [int(index) for index in indices]
         )
+
+
+def _block_sum(number: int, labels: bytes | memoryview) -> bytes:
+    return _SUM.pack((digest(labels) + number) % 2**64)
 
 
 def _cut(sums: Sums | None, part: slice) -> Sums | None:

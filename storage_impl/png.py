@@ -43,6 +43,7 @@ from storage_impl._files import (
     pread,
     pwrite,
     read_regular,
+    sync,
     sync_directory,
     sync_file,
     write_new,
@@ -59,7 +60,8 @@ _RECORD = np.dtype([("label", "<i8"), ("checksum", "<u8"), ("check", "<u8")])
 _MAX_RATIO = 1100  # deflate shrinks 1,032 times at most
 _CHECKED_BYTES = 16  # of a record, all but its check
 _RECORDS_AT_ONCE = 4096
-_SYNCS_AT_ONCE = 8
+_THREADS = 8  # that sync files, each this many in turn:
+_SYNCS = 64
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}
@@ -100,7 +102,7 @@ class PngStore(ImageStore):
     @classmethod
     def _make(cls, directory: Path, marker: Marker) -> None:
         (directory / _IMAGES).mkdir()
-        write_new(directory / _LOG, INITIAL, sync=marker.durable)
+        write_new(directory / _LOG, INITIAL, durable=marker.durable)
 
     def _open(self) -> int:
         height, width, channels = self.image_shape
@@ -148,7 +150,7 @@ class PngStore(ImageStore):
             for index, image in enumerate(images, start):
                 if index % _PER_DIRECTORY == 0:
                     os.makedirs(self._directory(index), exist_ok=True)
-                write_new(self._file(index), self._encode(image), sync=False)
+                write_new(self._file(index), self._encode(image), durable=False)
             records = np.empty(len(images), _RECORD)
             records["label"] = labels
             records["checksum"] = sums
@@ -158,10 +160,10 @@ class PngStore(ImageStore):
             return
         if self.durable:
             self._sync_range(first, source.stop)
-        self._record.commit(source.stop, sync=self.durable)
+        self._record.commit(source.stop, durable=self.durable)
 
     def _discard(self, count: int) -> None:
-        self._record.restore(sync=self.durable)
+        self._record.restore(count, durable=self.durable)
         for name in os.listdir(self._images):
             if not name.isdecimal() or int(name) < count // _PER_DIRECTORY:
                 continue
@@ -183,19 +185,24 @@ class PngStore(ImageStore):
 
     def _sync_range(self, start: int, stop: int) -> None:
         """Sync the files of images, then the names and labels that lead to them."""
-        files = map(self._file, range(start, stop))
-        if stop - start < _SYNCS_AT_ONCE:
-            for file in files:
-                sync_file(file)
-        else:
-            # The file system's journal takes many at once: a third of the time an image.
-            with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
-                for _ in pool.map(sync_file, files):
+        parts = [range(i, min(i + _SYNCS, stop)) for i in range(start, stop, _SYNCS)]
+        if len(parts) > 1:
+            # The file system's journal takes many at once: a third of the time an image. No
+            # thread can be started when the interpreter ends: then one after another.
+            with suppress(RuntimeError), ThreadPoolExecutor(_THREADS) as pool:
+                for _ in pool.map(self._sync_files, parts):
                     pass
+                parts = []
+        for part in parts:
+            self._sync_files(part)
         for shard in range(start // _PER_DIRECTORY, -(-stop // _PER_DIRECTORY)):
             sync_directory(self._directory(shard * _PER_DIRECTORY))
         sync_directory(self._images)
-        os.fsync(self._log)
+        sync(self._log)
+
+    def _sync_files(self, indices: range) -> None:
+        for index in indices:
+            sync_file(self._file(index))
 
     def _encode(self, image: NDArray[np.uint8]) -> memoryview:
         height, width, channels = self.image_shape
