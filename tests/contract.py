@@ -28,7 +28,7 @@ import pytest
 from numpy.typing import NDArray
 
 import storage_impl
-from storage_impl import ImageStore
+from storage_impl import ImageStore, _commit
 from tests import commit_record, processes
 from tests.processes import OtherProcess
 from tests.samples import SHAPE, images_of, labels_of
@@ -2474,3 +2474,77 @@ class StoreContract:
             after = store.disk_usage()
         assert after.apparent - before.apparent >= noise.nbytes / 2
         assert after.allocated - before.allocated >= noise.nbytes / 2
+
+    # -- interrupts, and names that are taken --------------------------------------------------
+
+    @pytest.mark.parametrize("when", range(3))
+    def test_interrupted_commit(
+        self, stored: Path, monkeypatch: pytest.MonkeyPatch, when: int
+    ) -> None:
+        """An interrupt during or just after the commit leaves the whole call or none of it."""
+        put = _commit.CommitRecord._put
+        calls = iter(range(100))
+
+        def interrupted(record: Any, count: int, durable: bool) -> None:
+            number = next(calls)
+            put(record, count, durable)
+            if number == when:
+                raise KeyboardInterrupt
+
+        store = storage_impl.open_store(stored, "a")
+        with monkeypatch.context() as patch:
+            patch.setattr(_commit.CommitRecord, "_put", interrupted)
+            with contextlib.suppress(KeyboardInterrupt):
+                store.write_many(images_of(5, first=COUNT), labels_of(5, COUNT))
+        length = len(store)
+        assert length in (COUNT, COUNT + 5)
+        store.write_many(images_of(2, first=length), labels_of(2, length))
+        store.close()
+        self.check(stored, length + 2)
+
+    def test_link_in_the_place_of_a_store_in_the_making(self, path: Path, tmp_path: Path) -> None:
+        """What a link leads to is not cleared away to make room for a store."""
+        strangers = tmp_path / "strangers"
+        strangers.mkdir()
+        (strangers / "holiday.jpg").write_bytes(b"pixels")
+        path.with_name(f".{path.name}.creating").symlink_to(strangers)
+        with pytest.raises(storage_impl.StorageError):
+            self.create(path)
+        assert (strangers / "holiday.jpg").read_bytes() == b"pixels"
+        assert not os.path.lexists(path)
+
+    def test_directory_in_the_place_of_a_store_in_the_making(self, path: Path) -> None:
+        """Neither is a directory that this package did not make."""
+        aside = path.with_name(f".{path.name}.creating")
+        aside.mkdir()
+        (aside / "holiday.jpg").write_bytes(b"pixels")
+        with pytest.raises(storage_impl.StoreExistsError, match="in the way"):
+            self.create(path)
+        assert (aside / "holiday.jpg").read_bytes() == b"pixels"
+
+    def test_closed_while_threads_read(self, stored: Path) -> None:
+        """A thread that reads while another closes is told so, and the path opens again."""
+        for _ in range(10):
+            store = storage_impl.open_store(stored)
+            failures: list[Exception] = []
+            started = threading.Event()
+
+            def read(
+                store: storage_impl.ImageStore = store,
+                failures: list[Exception] = failures,
+                started: threading.Event = started,
+            ) -> None:
+                try:
+                    while True:
+                        store.read_many()
+                        started.set()
+                except storage_impl.StorageError as failure:
+                    failures.append(failure)
+
+            reader = threading.Thread(target=read)
+            reader.start()
+            started.wait()
+            store.close()
+            reader.join()
+            assert [type(error) for error in failures] == [storage_impl.ClosedStoreError]
+            self.check(stored, COUNT)

@@ -232,3 +232,9 @@ def read_in_a_fork(store: ImageStore) -> int:
             os._exit(2)
     os.close(descriptor)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def append_zeros(path: Path, count: int, shape: tuple[int, int, int]) -> None:
+    """Append black images in one call."""
+    with storage_impl.open_store(path, "a") as store:
+        store.write_many(np.zeros((count, *shape), np.uint8), range(count))

@@ -217,6 +217,16 @@ class TestLmdb(StoreContract):
                 np.testing.assert_array_equal(images, images_of(len(images), shape, start))
 
     @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc to measure by")
+    def test_verify_after_another_process_grew_the_file(self, path: Path) -> None:
+        """A reader whose map has become too small finds no damage in that."""
+        shape = (64, 64, 3)
+        self.create(path, shape, durable=False).close()
+        with storage_impl.open_store(path) as reader, OtherProcess() as other:
+            other.call(processes.append_zeros, path, 3000, shape)
+            reader.verify()
+            with storage_impl.open_store(path, verify=True) as grown:
+                assert len(grown) == 3000
+
     def test_map_that_cannot_grow(self, path: Path) -> None:
         """Where the map finds no more address space the call is undone, and the store sound."""
         shape, per_call = (64, 64, 3), 80
