@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -91,6 +92,8 @@ def faulty(library: Path) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """Runs jobs with limits of time and memory, and nothing else."""
+    if sys.platform != "linux":
+        pytest.skip("needs Linux, to limit the memory of a child")
     with Server() as server:
         yield server
 

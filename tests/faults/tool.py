@@ -6,7 +6,6 @@
 import ctypes
 import os
 import pickle
-import resource
 import shutil
 import signal
 import struct
@@ -253,6 +252,8 @@ def _fork(job: Job) -> Outcome:
 
 
 def _run(job: Job) -> Outcome:
+    import resource  # which not every system has
+
     signal.setitimer(signal.ITIMER_REAL, job.seconds)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if job.memory is not None:

@@ -35,13 +35,14 @@ class Variant(NamedTuple):
     options: dict[str, Any]
 
 
-# Of LMDB, records that lie inside a page and records with pages of their own.
+# Of LMDB, records that lie inside a page and records with pages of their own. Of HDF5, so many
+# bytes a call that they do not wait in the buffer of a Python file.
 VARIANTS: dict[str, tuple[Variant, ...]] = {
     "png": (Variant((20, 20, 3), {}), Variant((40, 40, 3), {})),
     "lmdb": (Variant((20, 20, 3), {}), Variant((40, 40, 3), {})),
     "hdf5": (
         Variant((20, 20, 3), {}),
-        Variant((20, 20, 3), {"chunk_images": 4, "gzip_level": 4}),
+        Variant((64, 64, 3), {"chunk_images": 2, "gzip_level": 1}),
     ),
 }
 
