@@ -33,7 +33,8 @@ import re
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -50,6 +51,7 @@ from storage_impl._files import (
     sync,
     sync_directory,
     sync_file,
+    write_all,
     write_new,
 )
 from storage_impl._hdf5_segment import Segment, labels_sum
@@ -197,10 +199,9 @@ class Hdf5Store(ImageStore):
         sums = np.append(part.sums, labels_sum(part.labels, part.first))
         aside = path.with_name(path.name + _ASIDE)
         descriptor = open_regular(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        # Through a Python file, because on a full disk HDF5's own driver ends in a signal when
-        # the file is closed.
-        with os.fdopen(descriptor, "w+b") as raw:
-            with h5py.File(raw, "w", libver=("v110", "v110")) as file:
+        with os.fdopen(descriptor, "w+b", buffering=0) as raw:
+            patient = _PatientFile(raw)
+            with h5py.File(patient, "w", libver=("v110", "v110")) as file:
                 file.create_dataset(
                     "images",
                     data=part.images,
@@ -210,7 +211,8 @@ class Hdf5Store(ImageStore):
                 )
                 file.create_dataset("labels", data=part.labels, dtype="<i8")
                 file.create_dataset("checksums", data=sums, dtype="<u8")
-            raw.flush()
+            if patient.error is not None:
+                raise patient.error
             if self.durable:
                 sync(raw.fileno())
         os.replace(aside, path)
@@ -343,6 +345,38 @@ class Hdf5Store(ImageStore):
             else:
                 self._open_segments.move_to_end(number)
         return segment
+
+
+class _PatientFile:
+    """A file that tells HDF5 of no failed write, and keeps the error for afterwards.
+
+    HDF5 closes what it cannot write, and on the way there ends the process with a signal:
+    with its own driver on any full disk, with a Python file when a chunk cannot be written.
+    """
+
+    def __init__(self, raw: FileIO) -> None:
+        self._raw = raw
+        self.error: OSError | None = None
+        self.read, self.readinto = raw.read, raw.readinto
+        self.seek, self.tell = raw.seek, raw.tell
+
+    def write(self, data: memoryview) -> int:
+        self._attempt(write_all, self._raw.fileno(), data)
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        self._attempt(self._raw.truncate, size)
+        return size
+
+    def flush(self) -> None:
+        """Do nothing: the file has no buffer."""
+
+    def _attempt(self, call: Callable[..., object], *arguments: object) -> None:
+        if self.error is None:
+            try:
+                call(*arguments)
+            except OSError as error:
+                self.error = error
 
 
 def _parse(directory: Path) -> Iterator[tuple[int, int, str]]:
