@@ -14,10 +14,9 @@ from report import checks
 ROOT = Path(__file__).resolve().parent.parent
 FAILED_BENCHMARK = 2  # asv's exit code when a benchmark failed and all others have results
 
-# A few samples, as many as a second allows; no 100,000 images, and of the floors those alone
-# that the table shows.
+# A few samples, as many as a second allows, of what the table shows, without 100,000 images.
 QUICK = ["--attribute", "rounds=1", "--attribute", "repeat=(3,10,1)"]
-QUICK_BENCHMARKS = r"^(?!.*Large\.|floor\.(Memory|Png)\.)"
+QUICK_BENCHMARKS = r"^(?!.*Large\.|concurrency\.|memory\.|floor\.(Memory|Png)\.)"
 SPACE = {"quick": 1 << 30, "full": 4 << 30}
 
 
