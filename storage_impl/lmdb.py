@@ -64,7 +64,7 @@ _ONE_HEADER = struct.Struct("<16sqQ")
 _SUM = struct.Struct("<Q")
 _LABELS_PER_BLOCK = 509
 
-_TRANSACTION_BYTES = 16 << 20  # of images in one transaction: its pages are held in memory
+_TRANSACTION_BYTES = 4 << 20  # of images in one transaction: its pages stay in the cache
 _COPY_BYTES = 128 << 10  # of records copied in one go: what the processor's cache holds
 _DELETED_AT_ONCE = 1000  # keys in one transaction
 
