@@ -1,27 +1,25 @@
 """What does an image cost in the order in which training asks for it, and what do labels alone?"""
 
-from benchmarks.common import BACKENDS, COUNTS, StoreSuite, compare, facts, version
+from benchmarks.common import BACKENDS, StoreSuite, compare, version
 
 
 class ShuffledBatches(StoreSuite):
     """Every one of 10,000 images once, in shuffled batches of 256."""
 
-    params = (BACKENDS,)
-    param_names = ("backend",)
+    params = (BACKENDS, (10_000,))
     warmup_time = 0.1
     version = version(1)
 
-    def setup(self, backend: str) -> None:
+    def setup(self, backend: str, count: int) -> None:
         """Open a store; once in a process, look at what the batches hold."""
-        self.begin(COUNTS[-1])
+        self.begin(count)
         self.store = self.warm_store(backend)
         if self.first:
             batches = list(self.store.batches(256, shuffle=7))
             compare(sum(labels.sum() for _, labels in batches), self.labels.sum())
             compare(sum(images.sum() for images, _ in batches), self.images.sum())
 
-    @facts(images=COUNTS[-1])
-    def time_batches(self, backend: str) -> None:
+    def time_batches(self, backend: str, count: int) -> None:
         """Read all batches."""
         for _ in self.store.batches(256, shuffle=7):
             pass

@@ -167,7 +167,7 @@ def _lines(measured: Measured, name: str, benchmark: dict[str, Any]) -> Iterator
 
 def figure(value: float) -> str:
     """Return a number with three digits that count, and all of a large one's."""
-    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    digits = 3 if value < 0.0995 else 2 if value < 9.995 else 1 if value < 99.95 else 0
     return f"{value:,.{digits}f}"
 
 

@@ -27,7 +27,7 @@ NONE: tuple[list[list[str]], list[str]] = ([], [])
 # Results are kept under these names for years: a name that changes ends its history.
 EXPECTED = {
     "access_patterns.ReadLabels.time_read": STORES,
-    "access_patterns.ShuffledBatches.time_batches": ONE,
+    "access_patterns.ShuffledBatches.time_batches": ([BACKENDS, ["10000"]], ["backend", "count"]),
     "concurrency.ReadManyProcesses.time_read": ([BACKENDS, ["1", "2"]], ["backend", "processes"]),
     "disk_usage.DiskUsage.track_allocated": STORES,
     "disk_usage.DiskUsage.track_apparent": STORES,
