@@ -239,7 +239,7 @@ def test_table_on_a_terminal_that_knows_ascii_alone(
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (0.0041, "0.00"),
+        (0.0041, "0.004"),
         (0.123, "0.12"),
         (9.999, "10.0"),
         (99.99, "100"),
