@@ -135,6 +135,10 @@ class ImageStore(ABC):
         try:
             _check_aside(aside)
             lock = _lock_aside(aside, path)
+            if marker.durable:
+                # The lock file is the sign of a directory that may be cleared: it must survive a
+                # power cut that anything else in there survives.
+                sync_directory(aside)
             for leftover in aside.iterdir():
                 if leftover.name != _LOCK:
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
