@@ -131,7 +131,8 @@ def create_store(
         (H, W, C) of each image, in pixels; C is 1, 3 or 4.
     durable : bool, optional
         Whether what a write returned from survives a power cut. When False it survives
-        the end of the process, and `ImageStore.close` syncs.
+        the end of the process, and `ImageStore.close` syncs what this object wrote. It is
+        kept with the store, and so are the options: they hold for every later opening.
     **options
         Options of the backend: see `storage_impl.png.PngStore`,
         `storage_impl.lmdb.LmdbStore` and `storage_impl.hdf5.Hdf5Store`.

@@ -82,7 +82,8 @@ class LmdbStore(ImageStore):
     -----
     Only processes of one machine may share a store, on a local file system. With
     ``durable=False`` a power cut may cost the whole store, not its last images alone:
-    LMDB then leaves the order of its writes to the system.
+    LMDB then leaves the order of its writes to the system. A reader that may not write to the
+    directory takes no lock in it, and LMDB does not promise it a sound view beside a writer.
 
     Readahead matters where the pages are not in memory. Measured on 5,000 CIFAR-10 images
     right after the page cache was emptied, microseconds an image: reading all in order 4.6
