@@ -27,6 +27,10 @@ _REGULAR_ONLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _FLAGS = _REGULAR_ONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
+# Deflate shrinks 1,032 times at most: what declares more than this holds is not what it says.
+MAX_RATIO = 1100
+
+
 class DiskUsage(NamedTuple):
     """Bytes that a store takes.
 

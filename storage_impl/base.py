@@ -243,7 +243,7 @@ class ImageStore(ABC):
                         lock.release()
 
     def __enter__(self) -> Self:
-        self._prepare_if_needed()
+        self._prepare()
         return self
 
     def __exit__(
@@ -264,7 +264,7 @@ class ImageStore(ABC):
         return f"<{type(self).__name__} {str(self.path)!r}: {self.image_shape} {state}>"
 
     def __len__(self) -> int:
-        self._prepare_if_needed()
+        self._prepare()
         return self._count
 
     # -- writing -----------------------------------------------------------------------------
@@ -364,7 +364,7 @@ class ImageStore(ABC):
         self._leftovers = False
 
     def _check_writable(self) -> None:
-        self._prepare_if_needed()
+        self._prepare()
         if self.mode != "a":
             raise ReadOnlyStoreError(
                 f"{self.path} is open for reading; open_store(..., mode='a') appends"
@@ -518,7 +518,7 @@ class ImageStore(ABC):
         -----
         The order that a seed gives may change with the version of numpy.
         """
-        self._prepare_if_needed()
+        self._prepare()
         size = _inputs.whole_number("batch_size", batch_size, 1)
         order: range | NDArray[np.int64] = range(self._count)
         if shuffle is not None:
@@ -540,7 +540,7 @@ class ImageStore(ABC):
         ReadFailedError
             The system failed a read.
         """
-        self._prepare_if_needed()
+        self._prepare()
         try:
             self._check_structure()
         except self._errors as error:
@@ -580,7 +580,7 @@ class ImageStore(ABC):
         ReadFailedError
             The system failed to list the directory.
         """
-        self._prepare_if_needed()
+        self._prepare()
         try:
             return disk_usage(self.path)
         except OSError as error:
@@ -648,12 +648,10 @@ class ImageStore(ABC):
 
     # -- handles -----------------------------------------------------------------------------
 
-    def _prepare_if_needed(self) -> None:
-        if not self._ready:
-            self._prepare()
-
     def _prepare(self) -> None:
-        """Open the handles of this process, unless another thread just did."""
+        """Open the handles of this process, unless they are open."""
+        if self._ready:
+            return  # without the guard, which a writer holds for as long as it writes
         with self._guard:
             if self.closed:
                 raise ClosedStoreError(f"{self.path} is closed")

@@ -45,6 +45,7 @@ from numpy.typing import NDArray
 from storage_impl import _inputs
 from storage_impl._commit import INITIAL, CommitRecord
 from storage_impl._files import (
+    MAX_RATIO,
     check_directory,
     check_regular,
     open_regular,
@@ -74,7 +75,6 @@ _ASIDE = ".tmp"
 _SEGMENT_BYTES = 1 << 30
 _SEGMENT_IMAGES = 1 << 17
 _OPEN_SEGMENTS = 32
-_MAX_RATIO = 1100  # deflate shrinks 1,032 times at most
 _DATA_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # of h5py, for a bad file
 
 
@@ -173,7 +173,7 @@ class Hdf5Store(ImageStore):
         return starts, stops
 
     def _shrinks(self) -> int:
-        return 1 if self._options["gzip_level"] is None else _MAX_RATIO
+        return 1 if self._options["gzip_level"] is None else MAX_RATIO
 
     # -- writing -----------------------------------------------------------------------------
 

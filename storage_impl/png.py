@@ -38,6 +38,7 @@ from storage_impl import _inputs
 from storage_impl._checksum import digests
 from storage_impl._commit import INITIAL, SIZE, CommitRecord
 from storage_impl._files import (
+    MAX_RATIO,
     check_directory,
     open_regular,
     pread,
@@ -57,7 +58,6 @@ _LOG = "labels.log"
 _IMAGES = "images"
 _PER_DIRECTORY = 10_000
 _RECORD = np.dtype([("label", "<i8"), ("checksum", "<u8"), ("check", "<u8")])
-_MAX_RATIO = 1100  # deflate shrinks 1,032 times at most
 _CHECKED_BYTES = 16  # of a record, all but its check
 _RECORDS_AT_ONCE = 4096
 _THREADS = 8  # that sync files, each this many in turn:
@@ -132,7 +132,7 @@ class PngStore(ImageStore):
     def _check_proportion(self, count: int) -> None:
         """Refuse a shape that no file of this size can have, before memory is asked for."""
         with suppress(FileNotFoundError):
-            if count and os.lstat(self._file(0)).st_size * _MAX_RATIO < self._image_bytes:
+            if count and os.lstat(self._file(0)).st_size * MAX_RATIO < self._image_bytes:
                 raise DamagedStoreError(f"{self._file(0)} is too short for {self.image_shape}")
 
     def _close(self) -> None:
@@ -288,7 +288,7 @@ class PngStore(ImageStore):
             # palette or interlacing does.
             if not data.startswith(self._header) or data[37:41] != b"IDAT":
                 raise ValueError(f"no PNG file of shape {self.image_shape}")
-            if len(data) * _MAX_RATIO < self._image_bytes:
+            if len(data) * MAX_RATIO < self._image_bytes:
                 raise ValueError("too short for its image")
             pixels = PngImageFile(BytesIO(data)).tobytes()
             return np.frombuffer(pixels, np.uint8).reshape(self.image_shape)
