@@ -327,6 +327,10 @@ class ImageStore(ABC):
         -----
         An error that the iterable itself raises passes through, and leaves the store
         as it was.
+
+        A disk that goes on failing while a failed call is taken back can leave that
+        call visible to readers that open the store then. It is not counted here, and
+        the next write removes it.
         """
         self._check_writable()
         return self._write(_inputs.chunks(images, labels, self.image_shape, _CHUNK_BYTES))
