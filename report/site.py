@@ -1,0 +1,58 @@
+"""Publish the site of the results that are kept: what `tox run -e site` runs.
+
+python -m report.site [--offline]
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from report import bench, checks, offline
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(arguments: list[str]) -> int:
+    """Publish; return the exit code."""
+    parser = argparse.ArgumentParser(prog="tox run -e site --", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="put the scripts of asv's pages into the site, so that it needs no network",
+    )
+    options = parser.parse_args(arguments)
+    os.chdir(ROOT)
+    try:
+        checks.check_python()
+        checks.check_checkout(ROOT)
+        return publish(options.offline)
+    except checks.ObstacleError as obstacle:
+        print(f"\n{checks.wrapped(str(obstacle))}", file=sys.stderr)
+        return 1
+
+
+def publish(without_network: bool) -> int:
+    """Make the site and say where it is; return the exit code."""
+    # Imported after the checks: asv itself needs a Python that it supports.
+    from asv.config import Config
+
+    conf = Config.load()
+    if not Path(conf.results_dir, "benchmarks.json").exists():
+        raise checks.ObstacleError(
+            f"There are no results in {conf.results_dir}: python -m tox run -e bench makes some."
+        )
+    if without_network:  # before the site is touched
+        packages = {script.package for script in offline.SCRIPTS}
+        archives = offline.fetch(packages, Path(".asv/npm"))
+    if failure := bench.asv("publish"):
+        return failure
+    if without_network:
+        offline.localise(Path(conf.html_dir), archives)
+    print(f"\nThe site: {Path(conf.html_dir).resolve() / 'index.html'}")
+    print("It needs a server: python -m tox exec -e site -- asv preview")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

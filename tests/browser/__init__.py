@@ -1,0 +1,1 @@
+"""The published site in a real browser, without the network."""

@@ -1,0 +1,78 @@
+"""A page in the browser that cannot reach the network, and what must not happen in it."""
+
+import mimetypes
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Route
+
+SERVER = "http://localhost"  # answered from the disk, by the browser's own routing
+
+
+class Visits:
+    """The pages that a test opens.
+
+    Attributes
+    ----------
+    problems : list of str
+        What went wrong in them: requests to the network or for files that are not there,
+        errors on the console, uncaught exceptions, dialogs. A test fails that leaves any.
+    """
+
+    def __init__(self, browser: "Browser") -> None:
+        self.browser = browser
+        self.problems: list[str] = []
+
+    def open(self, site: Path, address: str, *, served: bool = False, **options: Any) -> "Page":
+        """Open a page of a site.
+
+        Parameters
+        ----------
+        site : Path
+            The directory of the site.
+        address : str
+            The page in it, with query and fragment.
+        served : bool
+            From a server, as asv's own pages need it, and not as a file.
+        **options
+            What the browser is like: "viewport", "color_scheme" and so on.
+        """
+        context = self.browser.new_context(**options)
+        context.route("**/*", lambda route: self._answer(route, site))
+        page = context.new_page()
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
+        page.on("dialog", self._dialog)
+        page.goto(f"{SERVER if served else site.as_uri()}/{address}")
+        return page
+
+    def close(self) -> None:
+        """Close all pages."""
+        for context in self.browser.contexts:
+            context.close()
+
+    def _answer(self, route: "Route", site: Path) -> None:
+        url = urlsplit(route.request.url)
+        if url.scheme == "file":
+            route.continue_()
+        elif f"{url.scheme}://{url.netloc}" != SERVER:
+            self.problems.append(f"a request to the network: {route.request.url}")
+            route.abort()
+        else:
+            path = site / unquote(url.path).lstrip("/")
+            if path.is_file():
+                kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+                route.fulfill(body=path.read_bytes(), content_type=kind)
+            else:
+                self.problems.append(f"no such file: {url.path}")
+                route.fulfill(status=404)
+
+    def _console(self, message: "ConsoleMessage") -> None:
+        if message.type in ("error", "warning"):
+            self.problems.append(f"console: {message.text}")
+
+    def _dialog(self, dialog: "Dialog") -> None:
+        self.problems.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
