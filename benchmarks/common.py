@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 import storage_impl
 from benchmarks import datasets
+from benchmarks.facts import record_facts
 
 BACKENDS = ("png", "lmdb", "hdf5")
 COUNTS = (1, 10, 100, 1_000, 10_000)
@@ -202,6 +203,7 @@ class LargeSuite(Suite):
 
 
 def _save_images(count: int) -> None:
+    record_facts()  # here, since every setup_cache makes images
     images, labels = datasets.load(count)
     np.save("images.npy", images)
     np.save("labels.npy", labels)

@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from ast import literal_eval
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from asv.benchmarks import Benchmarks
 from asv.config import Config
 from asv.machine import Machine
 from asv.results import Results, iter_results_paths
+
+from report.facts import facts_of, libraries
 
 HEADINGS = (
     "operation",
@@ -93,35 +95,46 @@ def result_files(results_dir: str) -> dict[str, int]:
 def text(conf: Config, paths: Iterable[str]) -> str:
     """Return a table for each of these files of results that is of the newest commit."""
     benchmarks = Benchmarks.load(conf)
-    loaded = [Results.load(path) for path in sorted(paths)]
-    newest = max(loaded, key=lambda results: results.date).commit_hash
-    tables = [
-        "\n".join([*head(results), "", *table(Measured(results, benchmarks))])
-        for results in loaded
-        if results.commit_hash == newest
-    ]
+    loaded = [(Results.load(path), facts_of(path)) for path in sorted(paths)]
+    newest = max(loaded, key=lambda pair: pair[0].date)[0].commit_hash
+    tables = []
+    for results, recorded in loaded:
+        if results.commit_hash == newest:
+            measured = Measured(results, benchmarks)
+            lines = [*head(results, recorded, measured), "", *table(measured)]
+            tables.append("\n".join(lines))
     encoding = sys.stdout.encoding or "ascii"
     return "\n\n".join(tables).encode(encoding, "backslashreplace").decode(encoding)
 
 
-def head(results: Any) -> list[str]:
-    """Return what the figures were measured with."""
+def head(results: Any, recorded: Mapping[str, str], measured: Measured) -> list[str]:
+    """Return what the figures were measured with, a line for each kind that is known."""
     params = dict(results.params)
     machine = {field: str(params.pop(field, "")) for field, _ in Machine.fields}
     if machine["ram"].isdigit():
         machine["ram"] = f"{int(machine['ram']) / 2**30:.0f} GiB"
     versions = [f"Python {params.pop('python')}"]
     versions += [f"{name} {params[name]}" for name in sorted(params, key=str.lower)]
+    # The benchmarks without images of their own have a bare number for a version.
     datasets = {version.partition(", ")[2] for version in results.benchmark_version.values()}
+    calibration = [
+        f"{name.lower()} {figure(value * 1e3)} ms"
+        for name in ("Cpu", "Disk")
+        if (value := measured.value(f"calibration.{name}.time_work", ()))
+    ]
     date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(results.date / 1000))
     facts = [machine[name] for name in ("machine", "cpu", "os")]
     facts[2:2] = [f"{machine['num_cpu']} cores", machine["ram"]]
-    return [
-        f"commit    {results.commit_hash[:8]} of {date}",
-        f"machine   {', '.join(fact for fact in facts if fact)}",
-        f"versions  {', '.join(versions)}",
-        f"images    {'; '.join(sorted(datasets))}",
-    ]
+    lines = {
+        "commit": f"{results.commit_hash[:8]} of {date}",
+        "machine": ", ".join(fact for fact in facts if fact),
+        "calibration": ", ".join(calibration),
+        "file system": recorded.get("file system", ""),
+        "versions": ", ".join(versions),
+        "libraries": libraries(recorded),
+        "images": "; ".join(sorted(datasets - {""})),
+    }
+    return [f"{name:<11}  {line}" for name, line in lines.items() if line]
 
 
 def table(measured: Measured) -> list[str]:

@@ -28,6 +28,8 @@ NONE: tuple[list[list[str]], list[str]] = ([], [])
 EXPECTED = {
     "access_patterns.ReadLabels.time_read": STORES,
     "access_patterns.ShuffledBatches.time_batches": ([BACKENDS, ["10000"]], ["backend", "count"]),
+    "calibration.Cpu.time_work": NONE,
+    "calibration.Disk.time_work": NONE,
     "concurrency.ReadManyProcesses.time_read": ([BACKENDS, ["1", "2"]], ["backend", "processes"]),
     "disk_usage.DiskUsage.track_allocated": STORES,
     "disk_usage.DiskUsage.track_apparent": STORES,

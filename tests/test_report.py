@@ -32,10 +32,13 @@ COUNTS = ["1", "10"]
 FLOORS = {"png": "floor.PngFiles.time_write", "lmdb": "floor.RawFile.time_write"}
 
 TABLE = """\
-commit    {commit} of 2023-11-14 22:13 UTC
-machine   desk, A processor, 2 cores, 8 GiB, Linux 6.1
-versions  Python 3.11, lmdb 3.0.0, numpy 2.4.6, Pillow 13.0.0
-images    synthetic
+commit       {commit} of 2023-11-14 22:13 UTC
+machine      desk, A processor, 2 cores, 8 GiB, Linux 6.1
+calibration  cpu 27.0 ms, disk 3.50 ms
+file system  ext4
+versions     Python 3.11, lmdb 3.0.0, numpy 2.4.6, Pillow 13.0.0
+libraries    LMDB 0.9.36, zlib-ng 2.3.3
+images       synthetic
 
 operation    images  backend  us/image    quartiles  x floor  bytes/image  on disk
 
@@ -66,7 +69,7 @@ class Site(NamedTuple):
 
 def benchmark(name: str, params: list[list[str]], **facts: Any) -> dict[str, Any]:
     """Return what asv knows of a benchmark."""
-    names = {1: ["count"], 2: ["backend", "count"]}[len(params)]
+    names = {0: [], 1: ["count"], 2: ["backend", "count"]}[len(params)]
     if params == [BACKENDS]:
         names = ["backend"]
     kind = "track" if "track" in name else "time"
@@ -117,6 +120,8 @@ RUN = [
         NAN,
     ),
     timed(benchmark("many_images.ReadMany.time_read", [BACKENDS, COUNTS]), NAN, NAN, NAN, NAN),
+    timed(benchmark("calibration.Cpu.time_work", [], version="1"), [26e3, 27e3, 28e3]),
+    timed(benchmark("calibration.Disk.time_work", [], version="1"), [3500, 3500]),
 ]
 
 
@@ -138,6 +143,8 @@ def save(conf: Any, commit: str, date: int, run: list[Any] = RUN, **machine: str
     results.save(conf.results_dir)
     known = Path(conf.results_dir, params["machine"], "machine.json")
     known.write_text(json.dumps({**MACHINE, **machine, "version": 1}))
+    beside = known.with_name(f"{commit[:8]}-virtualenv-py3.11.facts")
+    beside.write_text(json.dumps({"zlib-ng": "2.3.3", "LMDB": "0.9.36", "file system": "ext4"}))
 
 
 @pytest.fixture
@@ -233,7 +240,7 @@ def test_table_on_a_terminal_that_knows_ascii_alone(
     """A name that the terminal cannot show is escaped; it does not end the run."""
     save(site.conf, site.commit, 1_700_000_000_000, machine="Büro")
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    assert "machine   B\\xfcro" in summary.text(site.conf, site.files)
+    assert "machine      B\\xfcro" in summary.text(site.conf, site.files)
 
 
 @pytest.mark.parametrize(
