@@ -384,3 +384,12 @@ def _parse(directory: Path) -> Iterator[tuple[int, int, str]]:
     for name in os.listdir(directory):
         if match := _NAME.fullmatch(name):
             yield int(match[1]), int(match[2]), name
+
+
+# h5py has one lock around all of HDF5, and since 3.14 holds it across a fork by itself. Before, a
+# child that was forked while another thread had it would wait for that thread for ever.
+if h5py.version.version_tuple < (3, 14) and hasattr(os, "register_at_fork"):
+    _lock = h5py._objects.phil
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
