@@ -14,7 +14,9 @@ from asv.benchmarks import Benchmarks
 from asv.config import Config
 from asv.results import Results
 from asv.runner import BenchmarkResult
+from asv_runner.discovery import disc_benchmarks
 
+import benchmarks
 from report import bench, checks, summary
 
 NAN = float("nan")
@@ -331,16 +333,26 @@ def test_quick_run(run_bench: Any, checkout: Site, capsys: pytest.CaptureFixture
     assert not list(Path(".asv").glob("tmp-*"))
 
 
-def test_quick_run_leaves_out_what_takes_long(run_bench: Any) -> None:
-    """The quick run has none of the classes for 100,000 images; the full one has everything."""
-    pattern = run_bench("quick")[1].calls[0]
-    pattern = pattern[pattern.index("--bench") + 1]
-    names = [f"{known['name']}({', '.join(p[0] for p in known['params'])})" for known, _ in RUN]
-    conf = Config()
-    chosen = Benchmarks(conf, [{**known} for known, _ in RUN], regex=[pattern])
-    assert set(chosen) == {known["name"] for known, _ in RUN if "Large" not in known["name"]}
-    assert len(names) > len(chosen)
-    assert "--bench" not in run_bench("full")[1].calls[0]
+@pytest.mark.parametrize(
+    ("kind", "there", "missing"),
+    [
+        ("quick", "WriteOne WriteMany ReadBatches Cpu PngFiles", "Png Memory ReadFolds"),
+        ("full", "WriteOne ReadMany ReadFolds Png Cpu", "ReadManyLarge PngLarge"),
+        ("large", "WriteManyLarge ReadManyLarge PngLarge Cpu Disk", "ReadMany Png"),
+    ],
+)
+def test_kinds(kind: str, there: str, missing: str, run_bench: Any) -> None:
+    """What takes long is not in a quick run, and what takes longest is asked for by name."""
+    arguments = run_bench(kind)[1].calls[0]
+    assert ("rounds=1" in arguments) == (kind == "quick")
+    known = [
+        {"name": found.name, "params": found.params, "version": "1"}
+        for found in disc_benchmarks(str(Path(benchmarks.__file__).parent))
+    ]
+    chosen = Benchmarks(Config(), known, regex=[arguments[arguments.index("--bench") + 1]])
+    classes = {name.split(".")[1] for name in chosen}
+    assert classes >= set(there.split())
+    assert not classes & set(missing.split())
 
 
 def test_arguments_go_to_asv(run_bench: Any) -> None:
