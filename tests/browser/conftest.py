@@ -1,7 +1,5 @@
 """A browser, and sites of made-up results to open in it."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,19 +7,12 @@ import pytest
 
 from report import checks, offline
 from tests import stored_results
-from tests.browser.visit import Visits
+from tests.browser.visit import MissingError, Visits, chromium
 from tests.stored_results import Stored
 
 AXE = offline.Package(
     "axe-core@4.14.1",
     "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==",
-)
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# Chromium on its own asks its maker for news at every start.
-QUIET = (
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--disable-quic", "--disable-gpu", "--no-first-run"),
-    "--host-resolver-rules=MAP * ~NOTFOUND",
 )
 
 
@@ -29,19 +20,10 @@ QUIET = (
 def browser() -> Iterator[Any]:
     """A browser for all tests here; it ends before the tests that fork begin."""
     try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        pytest.skip("needs the Python package playwright")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip("needs Chromium")
-    as_root = getattr(os, "geteuid", lambda: 1)() == 0  # where its sandbox refuses to work
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=program, chromium_sandbox=not as_root, args=list(QUIET)
-        )
-        yield chromium
-        chromium.close()
+        with chromium() as started:
+            yield started
+    except MissingError as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture

@@ -1,6 +1,10 @@
-"""A page in the browser that cannot reach the network, and what must not happen in it."""
+"""A browser that cannot reach the network, and what must not happen in its pages."""
 
 import mimetypes
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -9,6 +13,36 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Route
 
 SERVER = "http://localhost"  # answered from the disk, by the browser's own routing
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = (
+    # Chromium on its own asks its maker for news at every start.
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--disable-quic", "--disable-gpu", "--no-first-run"),
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+)
+
+
+class MissingError(Exception):
+    """There is no browser, or nothing to drive it with; the message begins with "needs"."""
+
+
+@contextmanager
+def chromium() -> Iterator["Browser"]:
+    """Start the browser that is installed, and end it."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise MissingError("needs the Python package playwright") from None
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        raise MissingError("needs Chromium")
+    as_root = hasattr(os, "geteuid") and os.geteuid() == 0  # where its sandbox refuses to work
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, chromium_sandbox=not as_root, args=list(ARGUMENTS)
+        )
+        yield browser
+        browser.close()
 
 
 class Visits:
