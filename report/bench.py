@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from report import checks
 
@@ -74,12 +76,17 @@ def measure(kind: str, given: list[str]) -> int:
         return failure
     print()
     print(summary.text(conf, {path for path, _ in changed}))
+    say_where(conf, code)
+    return code
+
+
+def say_where(conf: Any, code: int) -> None:
+    """Say where the site is, and what the reader of a table may otherwise miss."""
     print(f"\nThe site: {Path(conf.html_dir).resolve() / 'index.html'}")
     environment = os.environ.get("TOX_ENV_NAME", "bench")
     print(f"It needs a server: python -m tox exec -e {environment} -- asv preview")
     for note in notes(code):
         print(checks.wrapped(note))
-    return code
 
 
 def notes(code: int) -> list[str]:
@@ -124,12 +131,19 @@ def remember_machine(called: str | None = None) -> str:
 
 def asv_measuring(space: int, *arguments: str) -> int:
     """Run asv with `space` bytes of scratch on the disk to measure; return its exit code."""
+    with scratch(space) as directory:
+        return asv(*arguments, TMPDIR=directory)
+
+
+@contextmanager
+def scratch(space: int) -> Iterator[str]:
+    """Give a directory with `space` bytes on the disk to measure, and remove it."""
     (ROOT / ".asv").mkdir(exist_ok=True)
     parent = Path(tempfile.gettempdir() if "TMPDIR" in os.environ else ROOT / ".asv")
     for directory in (ROOT, parent):
         checks.check_space(directory, space)
-    with tempfile.TemporaryDirectory(prefix="tmp-", dir=parent) as scratch:
-        return asv(*arguments, TMPDIR=scratch)
+    with tempfile.TemporaryDirectory(prefix="tmp-", dir=parent) as directory:
+        yield directory
 
 
 def asv(*arguments: str, **environment: str) -> int:
