@@ -1,0 +1,106 @@
+"""Measure what is new, keep the results and publish the site: what `tox run -e history` runs.
+
+python -m report.history [--remote NAME] [ARGUMENT OF asv run ...]
+
+The results are kept on a branch of their own at a remote: see `report.kept`.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from report import bench, checks
+
+
+def main(arguments: list[str]) -> int:
+    """Go on with the history; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="tox run -e history --",
+        description="Fetch the kept results, measure what is new, keep it, publish the site.",
+        epilog="All other arguments go to asv run: a range of commits, for one.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--remote", default="origin", help="where the results are kept (default: %(default)s)"
+    )
+    own, given = parser.parse_known_args(arguments)
+    return bench.unless_obstructed(lambda: go_on(own.remote, given))
+
+
+def go_on(remote: str, given: list[str]) -> int:
+    """Measure every commit that is new to this machine, and publish; return the exit code."""
+    # Imported after the checks: asv itself needs a Python that it supports.
+    from asv.commands import make_argparser
+    from asv.config import Config
+
+    from report.kept import BRANCH, KeptResults
+
+    options = make_argparser()[0].parse_args(["run", *given])
+    if options.quick or options.dry_run or options.interleave_rounds:
+        raise checks.ObstacleError(
+            "--quick, --dry-run and --interleave-rounds leave results that are not whole, or none: "
+            "the history takes none of them. python -m tox run -e bench tries things out."
+        )
+    conf = Config.load()
+    complete_clone(remote)
+    results = Path(conf.results_dir)
+    kept = KeptResults(bench.ROOT, results, remote)
+    kept.take()
+    machine = bench.remember_machine(options.machine)
+    arguments = ["--show-stderr", "--skip-existing", *given]
+    if not options.bench:
+        arguments += ["--bench", bench.BENCHMARKS["full"]]
+    # A commit at a time, each kept at once: what is interrupted loses one commit at most.
+    ranges = [[]] if options.range else [[f"{commit}^!"] for commit in new(results / machine)]
+    files = failed = 0
+    for commits in ranges:
+        code = bench.asv_measuring(bench.SPACE["full"], "run", *commits, *arguments)
+        if code not in (0, bench.FAILED_BENCHMARK):
+            print("\nasv stopped. Nothing is published; what is finished stays.", file=sys.stderr)
+            return code
+        failed = failed or code
+        files += kept.keep(f"Results of {machine} for {options.range or commits[0][:8]}")
+    if files:
+        print(f"\n{files} files of results are new on the branch {BRANCH} of {remote}.")
+    else:
+        print(f"\nNothing is new: {remote} has all results of {machine}.")
+    if code := bench.asv("publish"):
+        return code
+    print(f"The site: {Path(conf.html_dir).resolve() / 'index.html'}")
+    if failed:
+        print("Benchmarks failed, all others are kept and published: asv says above why.")
+    return failed
+
+
+def new(results: Path) -> list[str]:
+    """Return the commits that a machine is to measure, the oldest first.
+
+    `asv run NEW` stops at a commit that any machine has measured, takes the whole history if
+    there is none, and begins with the newest commit, so that a crash would leave a gap for
+    good. Here it is every commit after the last one of this machine; that one is among them,
+    for what of it is missing; and only HEAD on a machine that has measured nothing.
+    """
+    measured = {path.name[:8] for path in results.glob("????????-*.json")}
+    commits = bench.git("rev-list", "--first-parent", "HEAD").split()
+    for position, commit in enumerate(commits):
+        if commit[:8] in measured:
+            return commits[position::-1]
+    return commits[:1]
+
+
+def complete_clone(remote: str) -> None:
+    """Fetch the commits that a shallow clone lacks: the site and what is new need them."""
+    if bench.git("rev-parse", "--is-shallow-repository") != "true":
+        return
+    print(f"This clone is shallow: fetching its history from {remote}.")
+    fetching = ["git", "fetch", "--quiet", "--unshallow", remote]
+    if subprocess.run(fetching, cwd=bench.ROOT).returncode != 0:
+        raise checks.ObstacleError(
+            f"This clone is shallow, and git could not fetch the rest from {remote}: see what git "
+            "says above, or clone without --depth (for actions/checkout: fetch-depth: 0)."
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
