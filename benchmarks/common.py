@@ -30,13 +30,17 @@ LARGE_COUNTS = (100_000,)
 _Method = TypeVar("_Method", bound=Callable[..., object])
 
 
-def facts(**values: int | dict[str, str]) -> Callable[[_Method], _Method]:
+def facts(**values: int | str | dict[str, str]) -> Callable[[_Method], _Method]:
     """Give a benchmark facts that asv carries along with its name, for the reports.
 
     Parameters
     ----------
     images : int
         How many images one call handles, where no parameter "count" says so.
+    bytes : int
+        How many bytes of pixels one call handles, where a parameter is the size of the images.
+    cache : str
+        "cold" where the page cache held nothing of what is read.
     floors : dict of str to str
         By backend, the benchmark in `floor` whose time no implementation can beat.
     """
@@ -116,15 +120,29 @@ class Suite:
         """Make the images for all benchmarks of up to 10,000."""
         _save_images(COUNTS[-1])
 
-    def begin(self, count: int) -> None:
-        """Start a sample on `count` images."""
+    def begin(self, count: int, side: int = 32) -> None:
+        """Start a sample on `count` images of `side` by `side` pixels."""
         self.first = not hasattr(self, "images")
-        if self.first:
-            check_versions()
-            self.images = np.array(np.load("images.npy", mmap_mode="r")[:count])
-            self.labels = np.load("labels.npy")[:count]
         self.scratch = Path(tempfile.mkdtemp(dir=Path.cwd()))
         self.undo.callback(shutil.rmtree, self.scratch)
+        if self.first:
+            check_versions()
+            if side == 32:
+                self.images = np.array(np.load("images.npy", mmap_mode="r")[:count])
+                self.labels = np.load("labels.npy")[:count]
+            else:
+                self.images, self.labels = self._sized(count, side)
+
+    def _sized(self, count: int, side: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return images of another size; the first benchmark to ask for them makes them."""
+        path = Path.cwd() / f"images-{count}-{side}.npz"
+        if not path.exists():
+            aside = self.scratch / path.name
+            images, labels = datasets.load(count, side)
+            np.savez(aside, images=images, labels=labels)
+            os.rename(aside, path)
+        with np.load(path) as saved:
+            return saved["images"], saved["labels"]
 
     def teardown(self, *_: Any) -> None:
         """Close and remove what the sample opened and made."""
@@ -137,49 +155,57 @@ class StoreSuite(Suite):
     params: tuple[tuple[Any, ...], ...] = (BACKENDS, COUNTS)
     param_names: tuple[str, ...] = ("backend", "count")
 
-    def new_store(self, backend: str) -> storage_impl.ImageStore:
-        """Return an empty store, open for this sample, that does not sync.
+    def new_store(
+        self, backend: str, *, durable: bool = False, **options: Any
+    ) -> storage_impl.ImageStore:
+        """Return an empty store, open for this sample, that does not sync unless it is durable.
 
         Not to sync is the one promise that all backends can give at the same price:
         what was written survives the end of the process, not a power cut.
         """
         shape = self.images.shape[1:]
         path = self.scratch / "store"
-        store = storage_impl.create_store(path, backend, image_shape=shape, durable=False)
-        self.undo.callback(_discard, store)
+        store = storage_impl.create_store(
+            path, backend, image_shape=shape, durable=durable, **options
+        )
+        self.undo.callback(discard, store)
         return store
 
-    def compare(self, store: storage_impl.ImageStore) -> None:
-        """Raise RuntimeError unless this store holds `images`, read by another."""
+    def compare(self, store: storage_impl.ImageStore, part: slice = slice(None)) -> None:
+        """Raise RuntimeError unless another reader finds `images`, or `part`, in a store."""
         with storage_impl.open_store(store.path) as reader:
             images, labels = reader.read_many()
-        compare(images, self.images)
-        compare(labels, self.labels)
+        compare(images, self.images[part])
+        compare(labels, self.labels[part])
 
-    def stored(self, backend: str) -> Path:
-        """Return a store of all of `images`; the first benchmark to ask for it writes it."""
-        path = Path.cwd() / f"{backend}-{len(self.images)}"
+    def stored(self, backend: str, part: slice = slice(None), **options: Any) -> Path:
+        """Return a store of `images`, or `part` of them; the first benchmark to ask writes it."""
+        start, stop, _ = part.indices(len(self.images))
+        name = f"{backend}-{start}-{stop}" if start else f"{backend}-{stop}"
+        if self.images.shape[1] != 32:
+            name += f"-side={self.images.shape[1]}"
+        path = Path.cwd() / (name + "".join(f"-{key}={options[key]}" for key in options))
         if not path.exists():
-            with self.new_store(backend) as store:
-                store.write_many(self.images, self.labels)
-                self.compare(store)
+            with self.new_store(backend, **options) as store:
+                store.write_many(self.images[part], self.labels[part])
+                self.compare(store, part)
                 if hasattr(os, "sync"):  # much faster than file by file, as closing does it
                     os.sync()
             os.rename(store.path, path)
         return path
 
-    def warm_store(self, backend: str) -> storage_impl.ImageStore:
+    def warm_store(self, backend: str, **options: Any) -> storage_impl.ImageStore:
         """Return the store of all of `images`, opened once in a process.
 
         Samples share it: what is timed is a store that has been read before. LMDB maps
         its file, and the first read after opening pays for every page of the map.
         """
         if self.first:
-            self.opened = storage_impl.open_store(self.stored(backend))
+            self.opened = storage_impl.open_store(self.stored(backend, **options))
         return self.opened
 
 
-def _discard(store: storage_impl.ImageStore) -> None:
+def discard(store: storage_impl.ImageStore) -> None:
     """Remove a store and close it, so that closing finds nothing that it had to sync."""
     if os.name != "nt":  # which removes no open file
         shutil.rmtree(store.path, ignore_errors=True)
