@@ -7,7 +7,7 @@ import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,7 +53,6 @@ for _ in range(8):
     low, _, high = statistics.quantiles(sorted_samples, n=4)
     SPREADS.append([x / middle for x in (sorted_samples[0], sorted_samples[-1], low, high)])
 
-Cell = tuple[str, dict[str, str]]  # a benchmark, and its parameters as asv writes them
 Change = Callable[[str, dict[str, str], float], float | None]
 
 
@@ -95,7 +94,7 @@ class Stored(NamedTuple):
 def known_benchmarks() -> dict[str, dict[str, Any]]:
     """Return what asv knows of each benchmark of this suite, by name."""
     kinds = (str, int, float, list, dict, bool)  # as asv chooses them
-    return {
+    benchmarks = {
         benchmark.name: {
             name: value
             for name, value in vars(benchmark).items()
@@ -103,6 +102,15 @@ def known_benchmarks() -> dict[str, dict[str, Any]]:
         }
         for benchmark in disc_benchmarks(str(ROOT / "benchmarks"))
     }
+    for known in benchmarks.values():
+        known["version"] = _version(known["version"], "synthetic")
+    return benchmarks
+
+
+def _version(version: str, dataset: str) -> str:
+    """Return the version of a benchmark on other images; some use none."""
+    number, comma, _ = version.partition(", ")
+    return f"{number}{comma}{dataset if comma else ''}"
 
 
 def unchanged(name: str, parameters: dict[str, str], value: float) -> float | None:
@@ -115,6 +123,8 @@ def store(
     commits: int = 1,
     environments: Iterable[dict[str, str]] = (CURRENT,),
     machines: Iterable[str] = ("desk",),
+    datasets: Sequence[str] = ("synthetic",),
+    without: tuple[str, ...] = (),
     change: Change = unchanged,
 ) -> Stored:
     """Make up results of every benchmark.
@@ -128,6 +138,10 @@ def store(
         Where to; it is made.
     commits, environments, machines
         What to multiply; no commits, no results.
+    datasets
+        What the first commits were measured on, in turn; the others are on the last.
+    without
+        What the names of benchmarks begin with that have no results.
     change : callable
         Takes a benchmark, its parameters as asv writes them, and the value; returns what to
         store instead: None failed, and NaN was not run.
@@ -161,6 +175,7 @@ def store(
         place.mkdir()
         _write(place / "machine.json", {**facts, "version": 1})
         for position, commit in enumerate(stored.commits[:commits]):
+            dataset = datasets[min(position, len(datasets) - 1)]
             for environment in environments:
                 name = "virtualenv-py3.11-" + "-".join(
                     f"{library}{version}" for library, version in sorted(environment.items())
@@ -177,8 +192,9 @@ def store(
                     "env_vars": {},
                     "result_columns": COLUMNS,
                     "results": {
-                        known["name"]: _row(known, environment, late, noise, change)
+                        known["name"]: _row(known, environment, dataset, late, noise, change)
                         for known in benchmarks.values()
+                        if not known["name"].startswith(without)
                     },
                     "durations": {},
                     "version": 2,
@@ -194,6 +210,7 @@ def _write(path: Path, content: Any) -> None:
 def _row(
     known: dict[str, Any],
     environment: dict[str, str],
+    dataset: str,
     late: bool,
     noise: random.Random,
     change: Change,
@@ -204,11 +221,18 @@ def _row(
         parameters = dict(zip(known["param_names"], key, strict=True))
         value = _value(known, parameters, environment, late) * noise.uniform(0.99, 1.01)
         changed = change(known["name"], parameters, value)
-        measured = changed is not None and not math.isnan(changed)
         values.append(changed)
         spread = SPREADS[noise.randrange(len(SPREADS))]
-        spreads.append([x * value for x in spread] if measured else None)
-    row: list[Any] = [values, known["params"], known["version"], START * 1000, 1.0]
+        measured = changed is not None and not math.isnan(changed)
+        spreads.append([x * changed for x in spread] if measured else None)
+    version = _version(known["version"], dataset)
+    row: list[Any] = [
+        values,
+        known["params"],
+        _version(known["version"], dataset),
+        START * 1000,
+        1.0,
+    ]
     if known["type"] == "time" and any(spreads):
         row += [[s and s[column] for s in spreads] for column in range(4)]
         row += [[s and number for s in spreads] for number in (1, 10)]

@@ -73,4 +73,5 @@ def stored(publish: Callable[..., Stored]) -> Stored:
         commits=8,
         environments=stored_results.ENVIRONMENTS[:4],
         machines=("desk", stored_results.HOSTILE),
+        datasets=("photos", "synthetic"),
     )
