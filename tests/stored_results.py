@@ -226,13 +226,7 @@ def _row(
         measured = changed is not None and not math.isnan(changed)
         spreads.append([x * changed for x in spread] if measured else None)
     version = _version(known["version"], dataset)
-    row: list[Any] = [
-        values,
-        known["params"],
-        _version(known["version"], dataset),
-        START * 1000,
-        1.0,
-    ]
+    row: list[Any] = [values, known["params"], version, START * 1000, 1.0]
     if known["type"] == "time" and any(spreads):
         row += [[s and s[column] for s in spreads] for column in range(4)]
         row += [[s and number for s in spreads] for number in (1, 10)]
