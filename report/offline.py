@@ -145,7 +145,8 @@ def _from_registry(packages: list[Package]) -> dict[Package, bytes]:
             "install Node.js, which has it, and run the same command again."
         )
     with tempfile.TemporaryDirectory() as scratch:
-        command = [npm, "pack", "--ignore-scripts", "--fetch-retries=1", f"--cache={scratch}/cache"]
+        command = [npm, "pack", "--ignore-scripts", "--loglevel=error", "--fetch-retries=1"]
+        command.append(f"--cache={scratch}/cache")
         done = subprocess.run(
             [*command, *(package.name for package in packages)],
             cwd=scratch,
@@ -157,7 +158,7 @@ def _from_registry(packages: list[Package]) -> dict[Package, bytes]:
             raise checks.ObstacleError(
                 "npm did not get the scripts of asv's pages; if the registry is out of reach, "
                 "check the network and npm's settings. npm says:\n"
-                + textwrap.indent(done.stderr.strip(), "    ")
+                + textwrap.indent("\n".join(done.stderr.strip().splitlines()[:4]), "    ")
             )
         fetched = list(Path(scratch).glob("*.tgz"))
         found = {p: path.read_bytes() for p in packages for path in fetched if _is(p, path)}
