@@ -1,28 +1,160 @@
 """What does an image cost in the order in which training asks for it, and what do labels alone?"""
 
-from benchmarks.common import BACKENDS, StoreSuite, compare, version
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+import storage_impl
+from benchmarks.common import BACKENDS, COUNTS, StoreSuite, compare, facts, version
+
+FOLDS = 10
+HELD_OUT = 3  # neither the first nor the last: of one store, the rest is in two pieces
+RUN = 1_000
 
 
-class ShuffledBatches(StoreSuite):
-    """Every one of 10,000 images once, in shuffled batches of 256."""
+class ReadBatches(StoreSuite):
+    """Every one of 10,000 images once, in batches, from a store that was read before.
 
-    params = (BACKENDS, (10_000,))
+    - in order: a slice of neighbours after the other.
+    - strided: slices with a step, that start with one image after the other.
+    - sorted: images chosen at random, each batch sorted before it is read.
+    - shuffled: `batches` with a seed.
+    """
+
+    params = (BACKENDS, ("in order", "strided", "sorted", "shuffled"), (32, 256))
+    param_names = ("backend", "order", "batch")
+    version = version(1)
+
+    def setup(self, backend: str, order: str, batch: int) -> None:
+        """Open a store; once in a process, read all batches and look at them."""
+        self.begin(COUNTS[-1])
+        self.store = self.warm_store(backend)
+        if self.first:
+            self.selections = selections(len(self.images), order, batch)
+            self.check(order, batch)
+
+    def check(self, order: str, batch: int) -> None:
+        """Raise RuntimeError unless the batches hold every image once, with its label."""
+        found = list(self.read(order, batch))
+        compare(max(len(images) for images, _ in found), min(batch, len(self.images)))
+        images = np.concatenate([images for images, _ in found])
+        labels = np.concatenate([labels for _, labels in found])
+        if order == "shuffled":  # by a permutation that is the store's own
+            compare(pairs(images, labels), pairs(self.images, self.labels))
+            compare(np.array_equal(images, self.images), False)
+        else:
+            wanted = np.concatenate([np.arange(len(self.images))[part] for part in self.selections])
+            compare(np.sort(wanted), np.arange(len(self.images)))
+            compare(images, self.images[wanted])
+            compare(labels, self.labels[wanted])
+
+    def read(self, order: str, batch: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+        """Return the batches, each read when it is asked for."""
+        if order == "shuffled":
+            return self.store.batches(batch, shuffle=7)
+        return map(self.store.read_many, self.selections)
+
+    @facts(images=COUNTS[-1])
+    def time_read(self, backend: str, order: str, batch: int) -> None:
+        """Read all batches."""
+        for _ in self.read(order, batch):
+            pass
+
+
+def selections(count: int, order: str, batch: int) -> list[slice] | list[NDArray[np.int64]]:
+    """Return what to ask a store of `count` images for, one batch after the other."""
+    if order == "in order":
+        return [slice(start, start + batch) for start in range(0, count, batch)]
+    if order == "strided":
+        step = -(-count // batch)
+        return [slice(start, None, step) for start in range(step)]
+    shuffled = np.random.default_rng(7).permutation(count)
+    return [np.sort(shuffled[start : start + batch]) for start in range(0, count, batch)]
+
+
+def pairs(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> list[int]:
+    """Return a number for each image and its label, whatever their order."""
+    found = zip(images, labels.tolist(), strict=True)
+    return sorted(hash((image.tobytes(), label)) for image, label in found)
+
+
+class ReadRun(StoreSuite):
+    """1,000 neighbours from the middle of 10,000, from a store that was read before.
+
+    - slice: one `read_many` of a slice.
+    - list: one `read_many` of a list of indices.
+    - one by one: `read_one` for each.
+    """
+
+    params = (BACKENDS, ("slice", "list", "one by one"))
+    param_names = ("backend", "how")
     warmup_time = 0.1
     version = version(1)
 
-    def setup(self, backend: str, count: int) -> None:
-        """Open a store; once in a process, look at what the batches hold."""
-        self.begin(count)
+    def setup(self, backend: str, how: str) -> None:
+        """Open a store; once in a process, look at what is read."""
+        self.begin(COUNTS[-1])
         self.store = self.warm_store(backend)
+        start = (len(self.images) - RUN) // 2
+        self.run = slice(start, start + RUN)
+        self.indices = list(range(start, start + RUN))
         if self.first:
-            batches = list(self.store.batches(256, shuffle=7))
-            compare(sum(labels.sum() for _, labels in batches), self.labels.sum())
-            compare(sum(images.sum() for images, _ in batches), self.images.sum())
+            images, labels = self.read(how)
+            compare(images, self.images[self.run])
+            compare(labels, self.labels[self.run])
 
-    def time_batches(self, backend: str, count: int) -> None:
-        """Read all batches."""
-        for _ in self.store.batches(256, shuffle=7):
-            pass
+    def read(self, how: str) -> tuple[object, object]:
+        """Return the images and their labels."""
+        if how == "slice":
+            return self.store.read_many(self.run)
+        if how == "list":
+            return self.store.read_many(self.indices)
+        read_one = self.store.read_one
+        images, labels = zip(*[read_one(index) for index in self.indices], strict=True)
+        return images, labels
+
+    @facts(images=RUN)
+    def time_read(self, backend: str, how: str) -> None:
+        """Read the images, and hold all of them at the end."""
+        self.read(how)
+
+
+class ReadFolds(StoreSuite):
+    """An epoch of k-fold training: the nine folds of 1,000 that are not held out, one by one.
+
+    The folds are ten stores, or parts of one. All were read before.
+    """
+
+    params = (BACKENDS, (10, 1))
+    param_names = ("backend", "stores")
+    version = version(1)
+
+    def setup(self, backend: str, stores: int) -> None:
+        """Open the stores; once in a process, look at what is read."""
+        self.begin(COUNTS[-1])
+        if self.first:
+            size = len(self.images) // FOLDS
+            folds = [slice(i * size, (i + 1) * size) for i in range(FOLDS)]
+            if stores == 1:
+                opened = [self.warm_store(backend)] * FOLDS
+                self.folds = list(zip(opened, folds, strict=True))
+            else:
+                paths = [self.stored(backend, fold) for fold in folds]
+                opened = [storage_impl.open_store(path) for path in paths]
+                self.folds = [(store, slice(None)) for store in opened]
+            del self.folds[HELD_OUT]
+            found = [store.read_many(fold) for store, fold in self.folds]
+            kept = np.delete(np.arange(len(self.images)), folds[HELD_OUT])
+            compare(np.concatenate([images for images, _ in found]), self.images[kept])
+            compare(np.concatenate([labels for _, labels in found]), self.labels[kept])
+
+    @facts(images=COUNTS[-1] // FOLDS * (FOLDS - 1))
+    def time_epoch(self, backend: str, stores: int) -> None:
+        """Read nine folds."""
+        for store, fold in self.folds:
+            store.read_many(fold)
 
 
 class ReadLabels(StoreSuite):
@@ -41,3 +173,49 @@ class ReadLabels(StoreSuite):
     def time_read(self, backend: str, count: int) -> None:
         """Read `count` labels."""
         self.store.read_labels()
+
+
+class ReadOneLatency(StoreSuite):
+    """`read_one` of each of 10,000 images in random order: how long single calls take.
+
+    The store was read before. Each figure includes one reading of the clock, some 0.05 us.
+    """
+
+    params = (BACKENDS,)
+    param_names = ("backend",)
+    unit = "seconds"
+    version = version(1)
+
+    def setup(self, backend: str) -> None:
+        """Open a store, and look at what is read."""
+        self.begin(COUNTS[-1])
+        self.store = self.warm_store(backend)
+        self.indices = np.random.default_rng(7).permutation(len(self.images)).tolist()
+        images, labels = zip(*map(self.store.read_one, self.indices), strict=True)
+        compare(images, self.images[self.indices])
+        compare(labels, self.labels[self.indices])
+
+    def percentile(self, rank: int) -> float:
+        """Return how many seconds `rank` percent of the calls do not exceed."""
+        read_one, clock = self.store.read_one, time.perf_counter_ns
+        taken = []
+        for index in self.indices:
+            start = clock()
+            read_one(index)
+            taken.append(clock() - start)
+        return float(np.percentile(taken, rank)) / 1e9
+
+    @facts(images=1)
+    def track_p50(self, backend: str) -> float:
+        """Return the median."""
+        return self.percentile(50)
+
+    @facts(images=1)
+    def track_p95(self, backend: str) -> float:
+        """Return what one call of 20 exceeds."""
+        return self.percentile(95)
+
+    @facts(images=1)
+    def track_p99(self, backend: str) -> float:
+        """Return what one call of 100 exceeds."""
+        return self.percentile(99)

@@ -1,56 +1,277 @@
-"""How much faster do several processes read one store?"""
+"""What do threads and processes gain when they read or write at the same time?
 
-import multiprocessing
+5,000 images are read, whoever reads them. All readers are running, have their part of the images
+and have read it before. "CPU" is the time that processors were busy for the whole of it.
+"""
+
+import shutil
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
+from threading import Barrier
 
 import numpy as np
-from numpy.typing import NDArray
 
 import storage_impl
-from benchmarks.common import BACKENDS, COUNTS, StoreSuite, compare, facts, version
+from benchmarks.common import BACKENDS, StoreSuite, compare, facts, version
+from benchmarks.workers import Reader, Workers, Writer
 
-# Of a process that reads: its store, and where it puts the images.
-_store: storage_impl.ImageStore
-_buffer: NDArray[np.uint8]
-
-
-def start(path: Path, images: int) -> None:
-    """Prepare a process that reads at most `images` at once."""
-    global _store, _buffer
-    _store = storage_impl.open_store(path)
-    _buffer = np.empty((images, *_store.image_shape), np.uint8)
+IMAGES = 5_000
+STARTS = ("fork", "spawn", "forkserver")
+CPU_SAMPLES = 5
 
 
-def read(start: int, stop: int) -> int:
-    """Read consecutive images, and return the sum of their labels."""
-    _, labels = _store.read_many(slice(start, stop), out=_buffer[: stop - start])
-    return int(labels.sum())
+def parts(count: int, number: int) -> list[slice]:
+    """Return `number` parts of `count` images, of equal size but for one image."""
+    return [slice(count * i // number, count * (i + 1) // number) for i in range(number)]
 
 
-class ReadManyProcesses(StoreSuite):
-    """`read_many` of 10,000 images by processes that are running, an equal part by each."""
+class ReadThreads(StoreSuite):
+    """`read_many` of an equal part by each thread, into one array.
 
-    params = (BACKENDS, (1, 2))
+    The threads share one store object, or each has its own, opened at the same path.
+    """
+
+    params = (BACKENDS, (1, 2, 4), ("shared", "own"))
+    param_names = ("backend", "threads", "stores")
+    unit = "seconds"
+    version = version(1)
+
+    def setup(self, backend: str, threads: int, stores: str) -> None:
+        """Start the threads; once in a process, look at what they read."""
+        self.begin(IMAGES)
+        self.pool = ThreadPoolExecutor(threads)
+        self.undo.callback(self.pool.shutdown)
+        # The pool starts a thread only while none is idle: they wait until all are there.
+        barrier = Barrier(threads, timeout=60)
+        list(self.pool.map(lambda _: barrier.wait(), range(threads)))
+        if self.first:
+            self.parts = parts(len(self.images), threads)
+            self.stores = [self.warm_store(backend)] * threads
+            if stores == "own":
+                path = self.opened.path
+                self.stores[1:] = [storage_impl.open_store(path) for _ in self.stores[1:]]
+            self.found = np.zeros_like(self.images)
+            self.found_labels = np.zeros_like(self.labels)
+            self.read()
+            compare(self.found, self.images)
+            compare(self.found_labels, self.labels)
+
+    def read(self) -> None:
+        """Have all threads read."""
+        list(self.pool.map(self.read_part, self.parts, self.stores))
+
+    def read_part(self, part: slice, store: storage_impl.ImageStore) -> None:
+        """Read what one thread reads."""
+        _, self.found_labels[part] = store.read_many(part, out=self.found[part])
+
+    @facts(images=IMAGES)
+    def time_read(self, backend: str, threads: int, stores: str) -> None:
+        """Read all images."""
+        self.read()
+
+    @facts(images=IMAGES)
+    def track_cpu(self, backend: str, threads: int, stores: str) -> float:
+        """Return the CPU time of reading all images."""
+        taken = []
+        for _ in range(CPU_SAMPLES):
+            start = time.process_time()  # of all threads
+            self.read()
+            taken.append(time.process_time() - start)
+        return median(taken)
+
+
+class ProcessSuite(StoreSuite):
+    """Base of the benchmarks of several processes that read: these stay for all samples."""
+
+    def start(self, method: str, shares: Iterable[tuple[storage_impl.ImageStore, slice]]) -> None:
+        """Start a process for each share of the images, and look at what they read."""
+        self.readers = Workers(method, Reader, shares)
+        self.readers.call("read")
+        found = self.readers.call("held")
+        compare(np.concatenate([images for images, _ in found]), self.images)
+        compare(np.concatenate([labels for _, labels in found]), self.labels)
+
+
+class ReadProcesses(ProcessSuite):
+    """`read_many` of an equal part by each process, of one store that is handed to all.
+
+    A process that is forked inherits the store, any other gets it pickled. What it costs to
+    start one is not counted, see `StartProcess`.
+    """
+
+    params = (BACKENDS, STARTS, (1, 2, 4))
+    param_names = ("backend", "start", "processes")
+    unit = "seconds"
+    warmup_time = 0.1
+    version = version(1)
+
+    def setup(self, backend: str, start: str, processes: int) -> None:
+        """Once, start the processes."""
+        self.begin(IMAGES)
+        if self.first:
+            with storage_impl.open_store(self.stored(backend)) as store:
+                self.start(start, [(store, part) for part in parts(len(store), processes)])
+
+    @facts(images=IMAGES)
+    def time_read(self, backend: str, start: str, processes: int) -> None:
+        """Read all images."""
+        self.readers.call("read")
+
+    @facts(images=IMAGES)
+    def track_cpu(self, backend: str, start: str, processes: int) -> float:
+        """Return the CPU time of reading all images, and of telling the processes to."""
+        taken = []
+        for _ in range(CPU_SAMPLES):
+            before = self.cpu()
+            self.readers.call("read")
+            taken.append(self.cpu() - before)
+        return median(taken)
+
+    def cpu(self) -> float:
+        """Return the CPU time that this process and those that read have used."""
+        return time.process_time() + float(sum(self.readers.call("cpu")))
+
+
+class ReadOwnStores(ProcessSuite):
+    """The part of each process is a store of its own: else as `ReadProcesses`, forked."""
+
+    params = (BACKENDS, (2, 4))
     param_names = ("backend", "processes")
     warmup_time = 0.1
     version = version(1)
 
     def setup(self, backend: str, processes: int) -> None:
-        """Start the processes; asv gives each sample new ones."""
-        if "fork" not in multiprocessing.get_all_start_methods():
-            raise NotImplementedError("needs processes that are forked")
-        self.begin(COUNTS[-1])
-        count = len(self.images)
-        part = -(-count // processes)
-        self.parts = [(i, min(i + part, count)) for i in range(0, count, part)]
-        context = multiprocessing.get_context("fork")
-        self.pool = context.Pool(processes, start, (self.stored(backend), part))
-        self.undo.callback(self.pool.join)
-        self.undo.callback(self.pool.terminate)
-        found = self.pool.starmap(read, self.parts, chunksize=1)  # also the first touch of memory
-        compare(np.sum(found), self.labels.sum())
+        """Once, start the processes."""
+        self.begin(IMAGES)
+        if self.first:
+            own = [self.stored(backend, part) for part in parts(len(self.images), processes)]
+            stores = [storage_impl.open_store(path) for path in own]
+            self.start("fork", [(store, slice(None)) for store in stores])
 
-    @facts(images=COUNTS[-1])
+    @facts(images=IMAGES)
     def time_read(self, backend: str, processes: int) -> None:
         """Read all images."""
-        self.pool.starmap(read, self.parts, chunksize=1)
+        self.readers.call("read")
+
+
+class StartProcess(StoreSuite):
+    """From a store that is open here to its first image in a process that was not there."""
+
+    params = (BACKENDS, STARTS)
+    param_names = ("backend", "start")
+    version = version(1)
+
+    def setup(self, backend: str, start: str) -> None:
+        """Open a store; once, start a process and look at the image."""
+        self.begin(IMAGES)
+        self.store = self.warm_store(backend)
+        if self.first:
+            self.start(start)
+            ((images, labels),) = self.readers.call("held")
+            compare(images, self.images[:1])
+            compare(labels, self.labels[:1])
+            self.readers.end()
+
+    def start(self, method: str) -> None:
+        """Start a process, and have it read an image."""
+        self.readers = Workers(method, Reader, [(self.store, slice(1))])
+        self.undo.callback(self.readers.end)
+        self.readers.call("read")
+
+    @facts(images=1)
+    def time_start(self, backend: str, start: str) -> None:
+        """Start a process, and have it read an image."""
+        self.start(start)
+
+
+class ReadBesideWriter(StoreSuite):
+    """`read_many` of 1,000 images, five times, while a process appends to the same store.
+
+    It appends a batch of 100 after the other, without a pause, and does not sync. The reader
+    goes on to see what was there when it opened the store.
+    """
+
+    params = (BACKENDS, (0, 1))
+    param_names = ("backend", "writers")
+    version = version(1)
+
+    def setup(self, backend: str, writers: int) -> None:
+        """Copy a store, read it, and have the writer write."""
+        self.begin(1_000)
+        if self.first:
+            batch = self.images[:100], self.labels[:100]
+            self.writers = Workers("fork", Writer, [batch] * writers)
+        path = self.scratch / "store"
+        shutil.copytree(self.stored(backend), path)
+        self.store = storage_impl.open_store(path)
+        self.undo.callback(self.store.close)
+        self.found = np.zeros_like(self.images)
+        self.read()
+        self.check()
+        self.undo.callback(self.check)  # what the timed part read
+        self.writers.call("append_to", path)
+        self.undo.callback(self.stop)
+        self.writers.start("write_on")
+        self.writers.results()  # it has begun
+
+    def stop(self) -> None:
+        """Have the writer stop, and remove what it wrote."""
+        self.writers.start("discard")
+        self.writers.results()
+        self.writers.results()
+
+    def read(self) -> None:
+        """Read the images once."""
+        _, self.found_labels = self.store.read_many(out=self.found)
+
+    def check(self) -> None:
+        """Raise RuntimeError unless what was read last are the images."""
+        compare(self.found, self.images)
+        compare(self.found_labels, self.labels)
+
+    @facts(images=5_000)
+    def time_read(self, backend: str, writers: int) -> None:
+        """Read the images five times."""
+        for _ in range(5):
+            self.read()
+
+
+class WriteSeveral(StoreSuite):
+    """`write_many` of an equal part of 2,000 images by each process, into a store of its own.
+
+    The stores are empty and open, and do not sync.
+    """
+
+    params = (BACKENDS, (1, 2, 4))
+    param_names = ("backend", "writers")
+    version = version(1)
+
+    def setup(self, backend: str, writers: int) -> None:
+        """Have each process open an empty store; once, write and look at what is there."""
+        self.begin(2_000)
+        if self.first:
+            shares = parts(len(self.images), writers)
+            batches = [(self.images[part], self.labels[part]) for part in shares]
+            self.writers = Workers("fork", Writer, batches)
+            paths = self.create(backend)
+            self.writers.call("write")
+            for path, part in zip(paths, shares, strict=True):
+                with storage_impl.open_store(path) as store:
+                    self.compare(store, part)
+            self.teardown()
+            self.begin(2_000)
+        self.create(backend)
+
+    def create(self, backend: str) -> list[Path]:
+        """Have each process open an empty store."""
+        paths = self.writers.call("create", self.scratch, backend)
+        self.undo.callback(self.writers.call, "discard")
+        return paths
+
+    @facts(images=2_000)
+    def time_write(self, backend: str, writers: int) -> None:
+        """Write all images."""
+        self.writers.call("write")

@@ -1,28 +1,79 @@
 """How much memory does reading and writing take, the process and its libraries included?"""
 
 from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 import storage_impl
 from benchmarks.common import BACKENDS, COUNTS, LargeSuite, StoreSuite, compare, version
 
 
-class ReadMany(StoreSuite):
-    """`read_many` of 10,000 images, 30.7 MB of pixels."""
+class ReadSuite(StoreSuite):
+    """Base of the benchmarks that read 10,000 images, 30.7 MB of pixels.
+
+    asv takes the peak of the process since it began: another one makes the stores, and what was
+    read is compared when the figure has been taken.
+    """
 
     params = (BACKENDS,)
     param_names = ("backend",)
-    version = version(1)
+
+    def setup_cache(self) -> None:
+        """Make the images and the stores."""
+        super().setup_cache()
+        self.begin(COUNTS[-1])
+        for backend in BACKENDS:
+            self.stored(backend)
+        self.teardown()
 
     def setup(self, backend: str) -> None:
-        """Make a store, and let go of the images."""
-        self.begin(COUNTS[-1])
-        self.path = self.stored(backend)
-        self.images = self.images[:1].copy()
+        """Find the store."""
+        self.begin(1)
+        self.path = Path(f"{backend}-{len(np.load('labels.npy'))}")
+        self.sums = [np.empty(0, np.uint64)]
+        self.found = [np.empty(0, np.int64)]
+        self.undo.callback(self.check)
+
+    def remember(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+        """Keep little of what was read."""
+        self.sums.append(sums(images))
+        self.found.append(labels)
+
+    def check(self) -> None:
+        """Raise RuntimeError unless everything was read."""
+        compare(np.concatenate(self.sums), sums(np.load("images.npy")))
+        compare(np.concatenate(self.found), np.load("labels.npy"))
+
+
+def sums(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return the sum of each image's pixels."""
+    found: NDArray[np.uint64] = images.sum(axis=(1, 2, 3), dtype=np.uint64)
+    return found
+
+
+class ReadMany(ReadSuite):
+    """`read_many` of everything."""
+
+    version = version(2)
 
     def peakmem_read(self, backend: str) -> None:
         """Read all images."""
         with storage_impl.open_store(self.path) as store:
-            store.read_many()
+            self.remember(*store.read_many())
+
+
+class ReadBatches(ReadSuite):
+    """`batches` of 256, in order."""
+
+    version = version(1)
+
+    def peakmem_read(self, backend: str) -> None:
+        """Read all batches."""
+        with storage_impl.open_store(self.path) as store:
+            for images, labels in store.batches(256):
+                self.remember(images, labels)
 
 
 class WriteGeneratorLarge(LargeSuite, StoreSuite):

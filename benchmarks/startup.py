@@ -1,7 +1,41 @@
-"""How long is it from a path to a store that can be read?"""
+"""How long is it from nothing to a library, and from a path to a store that can be read?"""
 
 import storage_impl
-from benchmarks.common import BACKENDS, StoreSuite, compare, facts, version
+from benchmarks.common import BACKENDS, StoreSuite, Suite, check_versions, compare, facts, version
+
+
+class Import(Suite):
+    """What an `import` takes in a Python that has just started, numpy included.
+
+    With a backend the library that it needs is imported, too.
+    """
+
+    warmup_time = 0.1  # one time, in which Python compiles and the system reads the files
+    version = version(1)
+
+    def setup(self) -> None:
+        """Make sure of what is installed."""
+        check_versions()
+
+    @facts(images=1)
+    def timeraw_storage_impl(self) -> str:
+        """Import the package alone."""
+        return "import storage_impl"
+
+    @facts(images=1)
+    def timeraw_png(self) -> str:
+        """Import it and its PNG backend."""
+        return "import storage_impl; storage_impl.BACKENDS['png']"
+
+    @facts(images=1)
+    def timeraw_lmdb(self) -> str:
+        """Import it and its LMDB backend."""
+        return "import storage_impl; storage_impl.BACKENDS['lmdb']"
+
+    @facts(images=1)
+    def timeraw_hdf5(self) -> str:
+        """Import it and its HDF5 backend."""
+        return "import storage_impl; storage_impl.BACKENDS['hdf5']"
 
 
 class OpenStore(StoreSuite):
