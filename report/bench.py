@@ -140,8 +140,8 @@ def scratch(space: int) -> Iterator[str]:
     """Give a directory with `space` bytes on the disk to measure, and remove it."""
     (ROOT / ".asv").mkdir(exist_ok=True)
     parent = Path(tempfile.gettempdir() if "TMPDIR" in os.environ else ROOT / ".asv")
-    for directory in (ROOT, parent):
-        checks.check_space(directory, space)
+    for place in (ROOT, parent):
+        checks.check_space(place, space)
     with tempfile.TemporaryDirectory(prefix="tmp-", dir=parent) as directory:
         yield directory
 
