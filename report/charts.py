@@ -1,0 +1,392 @@
+"""What the page compares: the workloads of the verdict, and the charts, each from its benchmarks.
+
+Here are names and words alone. `report.compare` puts the figures in, and static/compare.js
+draws them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+PER_IMAGE = "seconds an image"
+SECONDS = "seconds"
+BYTES = "bytes"
+BYTES_PER_IMAGE = "bytes an image"
+RATIO = "ratio"
+
+
+class Source(NamedTuple):
+    """A benchmark that a chart or a workload takes its figures from.
+
+    Attributes
+    ----------
+    benchmark : str
+    line : str
+        What tells its figures from those of the other sources of the chart.
+    where : dict
+        The parameters to take, where it is not all.
+    """
+
+    benchmark: str
+    line: str = ""
+    where: Mapping[str, Any] = {}
+
+
+class Workload(NamedTuple):
+    """A row of the verdict.
+
+    Attributes
+    ----------
+    id, title, what : str
+        What the row is called, and what was measured in one sentence.
+    source : Source
+    unit : str
+    floors : Source or None
+        Whose floors count, where the benchmark has none of its own.
+    """
+
+    id: str
+    title: str
+    what: str
+    source: Source
+    unit: str = PER_IMAGE
+    floors: Source | None = None
+
+
+class Chart(NamedTuple):
+    """A chart, a line for each backend.
+
+    Attributes
+    ----------
+    id, title, caption : str
+    x : str
+        The parameter along the x axis; the sources, if it is empty.
+    label : str
+        What the x axis is called.
+    y : str
+        What the y axis is called.
+    unit : str
+    sources : tuple of Source
+    panel : str
+        The parameter with a panel of its own for each value.
+    line : str
+        The parameter with a line of its own for each value.
+    """
+
+    id: str
+    title: str
+    caption: str
+    x: str
+    label: str
+    y: str
+    unit: str
+    sources: tuple[Source, ...]
+    panel: str = ""
+    line: str = ""
+
+
+class Section(NamedTuple):
+    """Charts that answer one question."""
+
+    id: str
+    title: str
+    charts: tuple[Chart, ...]
+
+
+_MANY = {"count": 10_000}
+_WRITE_MANY = "many_images.WriteMany.time_write"
+_READ_MANY = "many_images.ReadMany.time_read"
+_READ_BATCHES = "access_patterns.ReadBatches.time_read"
+_READ_THREADS = "concurrency.ReadThreads"
+_READ_PROCESSES = "concurrency.ReadProcesses"
+
+WORKLOADS = (
+    Workload(
+        "write",
+        "Write once",
+        "10,000 images by one call into an empty store, not synced",
+        Source(_WRITE_MANY, where=_MANY),
+    ),
+    Workload(
+        "read",
+        "Read all",
+        "10,000 images in order by one call, from a store that was read before",
+        Source(_READ_MANY, where=_MANY),
+    ),
+    Workload(
+        "shuffled",
+        "Shuffled training",
+        "every one of 10,000 images once, in shuffled batches of 256",
+        Source(_READ_BATCHES, where={"order": "shuffled", "batch": 256}),
+        floors=Source(_READ_MANY, where=_MANY),
+    ),
+    Workload(
+        "random",
+        "Random access",
+        "single images at random, one call for each, from a store of 1,000",
+        Source("single_image.ReadOne.time_read"),
+    ),
+    Workload(
+        "labels",
+        "Labels only",
+        "the labels of 10,000 images by one call",
+        Source("access_patterns.ReadLabels.time_read", where=_MANY),
+    ),
+    Workload(
+        "append",
+        "Append",
+        "1,000 images by one call to a store that holds 10,000",
+        Source("growth.Append.time_append", where={"held": 10_000}),
+        floors=Source(_WRITE_MANY, where={"count": 1_000}),
+    ),
+    Workload(
+        "processes",
+        "Many processes",
+        "10,000 images by two processes that are running, each an equal part",
+        Source(f"{_READ_PROCESSES}.time_read", where={"start": "spawn", "processes": 2}),
+        floors=Source(_READ_MANY, where=_MANY),
+    ),
+    Workload(
+        "disk",
+        "Little disk",
+        "what a store of 10,000 images takes on the disk, as du counts it",
+        Source("disk_usage.DiskUsage.track_allocated", where=_MANY),
+        BYTES_PER_IMAGE,
+    ),
+)
+
+SECTIONS = (
+    Section(
+        "count",
+        "How many images",
+        (
+            Chart(
+                "store",
+                "Time to store",
+                "One call writes all images into an empty store; nothing is synced.",
+                *("count", "images", "time", SECONDS),
+                (Source(_WRITE_MANY),),
+            ),
+            Chart(
+                "read",
+                "Time to read",
+                "One call reads all images in order, from a store that was read before.",
+                *("count", "images", "time", SECONDS),
+                (Source(_READ_MANY),),
+            ),
+            Chart(
+                "store-and-read",
+                "Store and read together",
+                "The two charts before in one.",
+                *("count", "images", "time", SECONDS),
+                (Source(_WRITE_MANY, "store"), Source(_READ_MANY, "read")),
+            ),
+            Chart(
+                "single",
+                "One image",
+                "A call for each image, to or from a store that is open.",
+                *("", "", "time an image", PER_IMAGE),
+                (
+                    Source("single_image.WriteOne.time_write", "store"),
+                    Source("single_image.ReadOne.time_read", "read"),
+                ),
+            ),
+            Chart(
+                "disk",
+                "Bytes on disk",
+                "Of a store that one call wrote: allocated is what du counts, and apparent is "
+                "the sum of the files' lengths.",
+                *("count", "images", "bytes an image", BYTES_PER_IMAGE),
+                (
+                    Source("disk_usage.DiskUsage.track_allocated", "allocated"),
+                    Source("disk_usage.DiskUsage.track_apparent", "apparent"),
+                ),
+            ),
+        ),
+    ),
+    Section(
+        "size",
+        "Which size of image",
+        (
+            Chart(
+                "size-write",
+                "Time to store, by size",
+                "About the same bytes of pixels for each size, so fewer images of a larger one.",
+                *("side", "pixels a side", "time", SECONDS),
+                (Source("image_size.WriteSize.time_write"),),
+            ),
+            Chart(
+                "size-read",
+                "Time to read, by size",
+                "About the same bytes of pixels for each size, so fewer images of a larger one.",
+                *("side", "pixels a side", "time", SECONDS),
+                (Source("image_size.ReadSize.time_read"),),
+            ),
+            Chart(
+                "size-disk",
+                "Bytes on disk, by size",
+                "What the store takes on the disk over the bytes of its pixels: 1 is raw.",
+                *("side", "pixels a side", "stored / raw", RATIO),
+                (Source("image_size.SizeOnDisk.track_ratio"),),
+            ),
+        ),
+    ),
+    Section(
+        "access",
+        "In which order",
+        (
+            Chart(
+                "batches",
+                "Batches",
+                "Every one of 10,000 images once: neighbours, every nth, indices at random that "
+                "are sorted within a batch, or shuffled.",
+                *("order", "order", "time an image", PER_IMAGE),
+                (Source(_READ_BATCHES),),
+                panel="batch",
+            ),
+            Chart(
+                "run",
+                "A run of neighbours",
+                "1,000 images from the middle of 10,000: by a slice, by a list of their "
+                "indices, or by a call for each.",
+                *("how", "asked for by", "time an image", PER_IMAGE),
+                (Source("access_patterns.ReadRun.time_read"),),
+            ),
+            Chart(
+                "folds",
+                "Folds",
+                "An epoch of 9 of 10 folds of 1,000 images, that are one store or ten.",
+                *("stores", "stores", "time an image", PER_IMAGE),
+                (Source("access_patterns.ReadFolds.time_epoch"),),
+            ),
+            Chart(
+                "latency",
+                "How long single reads take",
+                "One image at random in 10,000: what half of the calls, 95% and 99% stay under.",
+                *("", "of the calls", "time an image", PER_IMAGE),
+                (
+                    Source("access_patterns.ReadOneLatency.track_p50", "50%"),
+                    Source("access_patterns.ReadOneLatency.track_p95", "95%"),
+                    Source("access_patterns.ReadOneLatency.track_p99", "99%"),
+                ),
+            ),
+            Chart(
+                "labels",
+                "Labels alone",
+                "One call reads all labels, and touches no image.",
+                *("count", "images", "time", SECONDS),
+                (Source("access_patterns.ReadLabels.time_read"),),
+            ),
+        ),
+    ),
+    Section(
+        "concurrency",
+        "How many at once",
+        (
+            Chart(
+                "threads",
+                "Threads",
+                "The same images read by more threads, from one store object or one for each.",
+                *("threads", "threads", "time an image", PER_IMAGE),
+                (Source(f"{_READ_THREADS}.time_read"),),
+                panel="stores",
+            ),
+            Chart(
+                "processes",
+                "Processes",
+                "The same images read by more processes, by how Python starts them.",
+                *("processes", "processes", "time an image", PER_IMAGE),
+                (Source(f"{_READ_PROCESSES}.time_read"),),
+                panel="start",
+            ),
+            Chart(
+                "cpu",
+                "CPU time of the processes",
+                "What all of them took together, user and system, for the same images.",
+                *("processes", "processes", "CPU time an image", PER_IMAGE),
+                (Source(f"{_READ_PROCESSES}.track_cpu"),),
+                panel="start",
+            ),
+            Chart(
+                "beside",
+                "Beside a writer",
+                "Reading while no other process, or one, appends to the same store.",
+                *("writers", "writers", "time an image", PER_IMAGE),
+                (Source("concurrency.ReadBesideWriter.time_read"),),
+            ),
+            Chart(
+                "writers",
+                "Several writers",
+                "The same images written by more processes, each into a store of its own.",
+                *("writers", "writers", "time an image", PER_IMAGE),
+                (Source("concurrency.WriteSeveral.time_write"),),
+            ),
+        ),
+    ),
+    Section(
+        "cold",
+        "Cold against warm",
+        (
+            Chart(
+                "cold-many",
+                "Read all",
+                "One call reads all images: for the first time since the page cache was emptied, "
+                "or again.",
+                *("count", "images", "time", SECONDS),
+                (
+                    Source("cold_cache.ColdReadMany.time_read", "cold"),
+                    Source(_READ_MANY, "warm"),
+                ),
+            ),
+            Chart(
+                "cold-one",
+                "Read one",
+                "One image, from a store whose pages are not in memory, or are.",
+                *("", "page cache", "time an image", PER_IMAGE),
+                (
+                    Source("cold_cache.ColdReadOne.time_read", "cold"),
+                    Source("single_image.ReadOne.time_read", "warm"),
+                ),
+            ),
+        ),
+    ),
+    Section(
+        "durability",
+        "Against a power cut",
+        (
+            Chart(
+                "durable-one",
+                "Image by image",
+                "A call for each image, that returns when it is on the disk, or before.",
+                *("durable", "durable", "time an image", PER_IMAGE),
+                (Source("durability.WriteOneByOne.time_write"),),
+            ),
+            Chart(
+                "durable-batches",
+                "In batches of 100",
+                "A call for each 100 images, that returns when they are on the disk, or before.",
+                *("durable", "durable", "time an image", PER_IMAGE),
+                (Source("durability.WriteBatches.time_write"),),
+            ),
+        ),
+    ),
+    Section(
+        "growth",
+        "As a store grows",
+        (
+            Chart(
+                "append",
+                "Append",
+                "1,000 images added to a store that holds some.",
+                *("held", "images held", "time an image", PER_IMAGE),
+                (Source("growth.Append.time_append"),),
+            ),
+            Chart(
+                "amplification",
+                "Bytes written",
+                "What went to the disk over what was given to write, by how it was given.",
+                *("calls", "written by", "written / given", RATIO),
+                (Source("growth.WriteAmplification.track_written"),),
+            ),
+        ),
+    ),
+)

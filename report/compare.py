@@ -1,0 +1,253 @@
+"""The page compare.html beside asv's own: the backends side by side, from the stored results.
+
+asv calls `Compare.publish` when it has made its own site. The page has no server to ask: what it
+shows is in scripts that it loads, one for each file of results.
+"""
+
+import hashlib
+import importlib.util
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from asv.console import log
+from asv.publishing import OutputPublisher
+
+from report import figures
+from report.charts import SECTIONS, WORKLOADS, Chart
+from report.results import Result, read_all
+
+STATIC = Path(__file__).parent / "static"
+ANCHOR = '<li id="nav-li-regressions"><a href="#/regressions">Regressions</a></li>'
+LINK = '<li id="nav-li-compare"><a href="compare.html">Compare backends</a></li>'
+
+
+class Compare(OutputPublisher):  # type: ignore[misc]  # asv comes without type hints
+    """Adds the page to asv's site."""
+
+    name = "compare"
+    button_label = "Compare backends"
+    description = "Which backend for which workload"
+
+    @classmethod
+    def publish(
+        cls,
+        conf: Any,
+        repo: Any,
+        benchmarks: Mapping[str, Any],
+        graphs: object,
+        revisions: Mapping[str, int],
+    ) -> None:
+        """Make the page; whatever fails, asv's own site is left complete.
+
+        Parameters
+        ----------
+        conf, repo, benchmarks, graphs
+            As asv gives them.
+        revisions : dict
+            The commits of the site.
+        """
+        site = Path(conf.html_dir)
+        aside = site / "compare.new"
+        try:
+            results = (r for r in read_all(conf.results_dir, benchmarks) if r.commit in revisions)
+            tags = {commit: tag for tag, commit in repo.get_tags().items()}
+            build(aside, results, benchmarks, conf.project, tags)
+            (aside / "compare.html").rename(site / "compare.html")
+            aside.rename(site / "compare")
+            link(site / "index.html")
+        except Exception as error:  # asv has yet to write its index: a bug here must not stop it
+            for made in (aside, site / "compare"):
+                shutil.rmtree(made, ignore_errors=True)
+            (site / "compare.html").unlink(missing_ok=True)
+            cause = f"{type(error).__name__}: {error}"
+            log.warning(f"The site has no compare.html, since making it failed: {cause}")
+
+
+def link(index: Path) -> None:
+    """Put the page into the navigation of asv's pages."""
+    text = index.read_text(encoding="utf-8")
+    if text.count(ANCHOR) != 1:
+        log.warning(
+            "asv's index.html is not as it was: no link to compare.html was put into it; "
+            "the page is there."
+        )
+        return
+    new = index.with_suffix(".new")
+    new.write_text(text.replace(ANCHOR, f"{ANCHOR}\n        {LINK}"), encoding="utf-8")
+    new.replace(index)
+
+
+def build(
+    directory: Path,
+    results: Iterable[Result],
+    benchmarks: Mapping[str, Any],
+    project: str,
+    tags: Mapping[str, str],
+) -> None:
+    """Write the page and its data into a new directory.
+
+    Parameters
+    ----------
+    directory : Path
+    results : iterable of Result
+        Those of one machine and commit one after another.
+    benchmarks : dict
+        What asv knows of them, by name.
+    project : str
+        Its name.
+    tags : dict of str to str
+        By commit.
+    """
+    data = directory / "data"
+    data.mkdir(parents=True)
+    for path in STATIC.iterdir():
+        shutil.copyfile(path, directory / path.name)
+    library = plotly()
+    if library is None:
+        log.warning(
+            "compare.html has tables and no charts: plotly is missing (pip install plotly)."
+        )
+    else:
+        shutil.copyfile(library, directory / library.name)
+    index = Index()
+    for _, group in groupby(results, key=lambda result: (result.machine, result.commit)):
+        together = []
+        for result in group:
+            index.add(result)
+            together.append(result)
+            write(data, figures.page_of(result), result.machine, result.environment, result.commit)
+        write(data, figures.versions_of(together), together[0].machine, together[0].commit)
+    content = index.content(project, backends(benchmarks), tags)
+    (data / "index.js").write_text(script("index", {**content, "plotly": library is not None}))
+
+
+def plotly() -> Path | None:
+    """Return the script that draws, as the Python package plotly ships it."""
+    found = importlib.util.find_spec("plotly")
+    for place in (found and found.submodule_search_locations) or ():
+        path = Path(place, "package_data", "plotly.min.js")
+        if path.exists():
+            return path
+    return None
+
+
+# -- what the page loads -----------------------------------------------------------------------
+
+
+def identity(*names: str) -> str:
+    """Return what names a file of data; names of machines are no names of files."""
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
+
+
+def script(key: str, content: Any) -> str:
+    """Return data as a script, which a page can load without a server."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return f'(window.compareData ??= {{}})["{key}"] = {text};\n'
+
+
+def write(data: Path, content: Any, *names: str) -> None:
+    """Write the data of these names."""
+    key = identity(*names)
+    (data / f"{key}.js").write_text(script(key, content))
+
+
+def backends(benchmarks: Mapping[str, Any]) -> list[str]:
+    """Return the backends in the order in which the benchmarks name them."""
+    written: dict[str, None] = {}
+    for known in benchmarks.values():
+        if known.get("param_names", [])[:1] == ["backend"]:
+            written.update(dict.fromkeys(name.strip("'") for name in known["params"][0]))
+    return list(written)
+
+
+class Index:
+    """What there is to choose from."""
+
+    def __init__(self) -> None:
+        self.commits: dict[str, int] = {}
+        self.datasets: dict[str, None] = {}
+        self.machines: dict[str, dict[str, Any]] = {}
+
+    def add(self, result: Result) -> None:
+        """Add the results of a machine, an environment and a commit."""
+        self.commits[result.commit] = result.date
+        self.datasets.update(dict.fromkeys(result.datasets))
+        machine = self.machines.setdefault(
+            result.machine, {"hardware": hardware(result), "environments": {}}
+        )
+        environment = machine["environments"].setdefault(
+            result.environment, {"versions": result.versions, "results": {}}
+        )
+        environment["results"][result.commit] = list(result.datasets)
+
+    def content(self, project: str, backends: list[str], tags: Mapping[str, str]) -> dict[str, Any]:
+        """Return all of it for the page: the commits oldest first."""
+        commits = sorted(self.commits, key=lambda commit: (self.commits[commit], commit))
+        place = {commit: position for position, commit in enumerate(commits)}
+        datasets = sorted(self.datasets)
+        return {
+            "project": project,
+            "backends": backends,
+            "datasets": datasets,
+            "workloads": [
+                {name: getattr(workload, name) for name in ("id", "title", "what", "unit")}
+                for workload in WORKLOADS
+            ],
+            "sections": [
+                {
+                    "id": section.id,
+                    "title": section.title,
+                    "charts": [described(chart) for chart in section.charts],
+                }
+                for section in SECTIONS
+            ],
+            "commits": [
+                {"hash": commit, "date": self.commits[commit], "tag": tags.get(commit, "")}
+                for commit in commits
+            ],
+            "machines": [
+                {
+                    "name": name,
+                    "hardware": machine["hardware"],
+                    "files": {
+                        str(place[commit]): identity(name, commit)
+                        for environment in machine["environments"].values()
+                        for commit in environment["results"]
+                    },
+                    "environments": [
+                        {
+                            "name": environment,
+                            "versions": found["versions"],
+                            "results": [
+                                [
+                                    place[commit],
+                                    identity(name, environment, commit),
+                                    [datasets.index(dataset) for dataset in measured],
+                                ]
+                                for commit, measured in found["results"].items()
+                            ],
+                        }
+                        for environment, found in sorted(machine["environments"].items())
+                    ],
+                }
+                for name, machine in sorted(self.machines.items())
+            ],
+        }
+
+
+def hardware(result: Result) -> str:
+    """Return what the machine is, in one line."""
+    known = result.hardware
+    ram = f"{int(known['ram']) / 2**30:.0f} GiB" if known["ram"].isdigit() else known["ram"]
+    cores = f"{known['num_cpu']} cores" if known["num_cpu"] else ""
+    return ", ".join(filter(None, (known["cpu"], cores, ram, known["os"])))
+
+
+def described(chart: Chart) -> dict[str, Any]:
+    """Return what the page says of a chart, whatever its figures are."""
+    words = {name: value for name, value in chart._asdict().items() if name != "sources"}
+    return {**words, "benchmarks": [source.benchmark for source in chart.sources]}

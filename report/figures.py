@@ -1,0 +1,210 @@
+"""The figures of the page: what each workload costs, the points of the charts, and what changed.
+
+What is written for the page are lists, since there are many: a cost is a value, the ends of its
+interval and the number of samples; or the word "failed" or "not run" alone.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
+
+from report import charts
+from report.charts import SECTIONS, WORKLOADS, Chart, Source, Workload
+from report.facts import LIBRARIES
+from report.results import Benchmark, Figure, Result
+
+FACTOR = 1.1  # from which on asv compare calls a difference a change
+FACTS = (*LIBRARIES, "file system", "kernel")  # in this order
+
+Measured = Mapping[str, Benchmark]
+
+
+def page_of(result: Result) -> dict[str, Any]:
+    """Return what the page shows of a file of results."""
+    return {
+        "facts": {name: result.facts[name] for name in FACTS if name in result.facts},
+        "outdated": result.outdated,
+        "datasets": {
+            dataset: {
+                "verdict": {workload.id: verdict(workload, measured) for workload in WORKLOADS},
+                "charts": {
+                    chart.id: list(points(chart, measured))
+                    for section in SECTIONS
+                    for chart in section.charts
+                },
+            }
+            for dataset, measured in result.datasets.items()
+        },
+    }
+
+
+def points(chart: Chart, measured: Measured) -> Iterator[list[Any]]:
+    """Return the points of a chart: panel, line, backend, x, and the cost."""
+    each = chart.unit in (charts.PER_IMAGE, charts.BYTES_PER_IMAGE)
+    for source in chart.sources:
+        for parameters, images, figure in chosen(source, measured):
+            yield [
+                said(parameters.get(chart.panel, "")),
+                said(parameters.get(chart.line, source.line)),
+                str(parameters["backend"]),
+                said(parameters.get(chart.x, source.line)),
+                *cost(figure, images if each else 1),
+            ]
+
+
+def chosen(source: Source, measured: Measured) -> Iterator[tuple[dict[str, Any], int, Figure]]:
+    """Return the figures of a source, each with its parameters and how many images it is of."""
+    benchmark = measured.get(source.benchmark)
+    if benchmark is None:
+        return
+    for key, figure in benchmark.figures.items():
+        parameters = benchmark.parameters(key)
+        if "backend" in parameters and source.where.items() <= parameters.items():
+            yield parameters, benchmark.images(key), figure
+
+
+def said(value: Any) -> str | int | float:
+    """Return a parameter as the page shows it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, int | float) and math.isfinite(value) else str(value)
+
+
+def cost(figure: Figure, images: int) -> list[Any]:
+    """Return value, low, high and number of samples; a word for a value that there is none of."""
+    if figure.value is None:
+        return ["failed"]
+    if math.isnan(figure.value):
+        return ["not run"]
+    low, high = figure.interval or (None, None)
+    return [
+        *(x if x is None else rounded(x / images) for x in (figure.value, low, high)),
+        figure.repeat,
+    ]
+
+
+def rounded(value: float) -> float:
+    """Return six digits of a number: more than any figure is good for."""
+    return float(f"{value:.6g}")
+
+
+def verdict(workload: Workload, measured: Measured) -> dict[str, dict[str, Any]]:
+    """Return by backend what a workload costs, and how it compares with the best."""
+    cells: dict[str, dict[str, Any]] = {}
+    found: dict[str, tuple[float, Figure]] = {}
+    for parameters, images, figure in chosen(workload.source, measured):
+        backend = str(parameters["backend"])
+        cells[backend] = {"cost": cost(figure, images)}
+        if figure.value is not None and not math.isnan(figure.value):
+            found[backend] = figure.value / images, figure
+            floor = floor_of(workload, backend, parameters, images, measured)
+            if floor:
+                cells[backend]["floor"] = rounded(found[backend][0] / floor)
+    if found:
+        best = min(found, key=lambda backend: found[backend][0])
+        for backend, (_, figure) in found.items():
+            differs = {True: "worse", False: "noise", None: "unknown"}[
+                figure.differs(found[best][1])
+            ]
+            cells[backend]["verdict"] = "best" if backend == best else differs
+        if len(found) == 1:
+            cells[best]["verdict"] = "only"
+    return cells
+
+
+def floor_of(
+    workload: Workload,
+    backend: str,
+    parameters: Mapping[str, Any],
+    images: int,
+    measured: Measured,
+) -> float | None:
+    """Return what an image costs at least, if that was measured."""
+    source = workload.floors or workload.source
+    benchmark = measured.get(source.benchmark)
+    floor = measured.get(benchmark.known.get("floors", {}).get(backend, "") if benchmark else "")
+    if floor is None:
+        return None
+    known = {**parameters, "count": images, **source.where}
+    key = tuple(known.get(name) for name in floor.known["param_names"])
+    figure = floor.figures.get(key)
+    if figure is None or not figure.value or math.isnan(figure.value):
+        return None
+    return figure.value / floor.images(key)
+
+
+def versions_of(results: list[Result]) -> dict[str, Any]:
+    """Return what the environments of one machine and commit measured, by the library varied.
+
+    For each dataset and library: groups of environments that differ in that library alone,
+    the largest first. Of each, by workload and backend, a point for each version: the figure,
+    and the factor by which it changed from the version before, where it did.
+    """
+    content: dict[str, Any] = {}
+    for dataset in sorted({name for result in results for name in result.datasets}):
+        among = [result for result in results if dataset in result.datasets]
+        libraries = sorted({name for result in among for name in result.versions}, key=str.lower)
+        by_library = {library: list(groups(library, among, dataset)) for library in libraries}
+        content[dataset] = {library: found for library, found in by_library.items() if found}
+    return content
+
+
+def groups(library: str, results: list[Result], dataset: str) -> Iterator[dict[str, Any]]:
+    """Return the groups of results that differ in the version of this library alone."""
+    alike: dict[tuple[tuple[str, str], ...], dict[str, Result]] = {}
+    for result in results:
+        others = tuple(sorted(item for item in result.versions.items() if item[0] != library))
+        alike.setdefault(others, {})[result.versions.get(library, "")] = result
+    for same, by_version in sorted(alike.items(), key=lambda item: -len(item[1])):
+        if len(by_version) > 1:
+            versions = sorted(by_version, key=release)
+            measured = [by_version[version].datasets[dataset] for version in versions]
+            yield {
+                "others": dict(same),
+                "environments": [by_version[version].environment for version in versions],
+                "versions": versions,
+                "lines": {workload.id: lines(workload, measured) for workload in WORKLOADS},
+            }
+
+
+def release(version: str) -> tuple[bool, Any]:
+    """Return what orders versions; a word that is none comes last."""
+    try:
+        return False, Version(version)
+    except InvalidVersion:
+        return True, version
+
+
+def lines(workload: Workload, measured: Sequence[Measured]) -> dict[str, list[list[Any] | None]]:
+    """Return by backend a point for each of several measurements, and what changed."""
+    found = [
+        {
+            str(parameters["backend"]): (images, figure)
+            for parameters, images, figure in chosen(workload.source, benchmarks)
+        }
+        for benchmarks in measured
+    ]
+    content: dict[str, list[list[Any] | None]] = {}
+    for backend in dict.fromkeys(backend for by_backend in found for backend in by_backend):
+        cells = [by_backend.get(backend) for by_backend in found]
+        content[backend] = [
+            cell and [change(before, cell), *cost(cell[1], cell[0])]
+            for before, cell in pairwise([None, *cells])
+        ]
+    return content
+
+
+def change(before: tuple[int, Figure] | None, after: tuple[int, Figure]) -> float | None:
+    """Return by which factor a cost changed; None if it did not, or cannot be known."""
+    if before is None:
+        return None
+    old, new = before[1].value, after[1].value
+    if not old or not new or math.isnan(old) or math.isnan(new):
+        return None
+    factor = new / old
+    if not 1 / FACTOR <= factor <= FACTOR and after[1].differs(before[1]):
+        return rounded(factor)
+    return None

@@ -1,0 +1,193 @@
+"""The results that asv keeps, as plain figures: what the page compares."""
+
+import math
+import os
+from ast import literal_eval
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any, NamedTuple
+
+from asv import _stats
+from asv.machine import Machine
+from asv.results import Results, iter_results_paths
+from asv.util import UserError
+
+from report.facts import facts_of
+
+Key = tuple[Any, ...]
+
+
+class Figure(NamedTuple):
+    """What one benchmark measured with one set of parameters.
+
+    Attributes
+    ----------
+    value : float or None
+        The median of the samples in the benchmark's unit; None if it failed, and NaN if it was
+        not run or does not apply.
+    stats : dict
+        asv's statistics of the samples; empty of what is counted and not timed.
+    samples : list of float or None
+        The samples, where asv was told to keep them.
+    timed : bool
+        Whether another run would find another value.
+    """
+
+    value: float | None
+    stats: Mapping[str, float]
+    samples: list[float] | None
+    timed: bool
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval of 99% that asv gives the median; None where it has too few samples."""
+        ends = self.stats.get("ci_99_a", math.nan), self.stats.get("ci_99_b", math.nan)
+        return ends if all(map(math.isfinite, ends)) else None
+
+    @property
+    def repeat(self) -> int | None:
+        """How many samples there are; None of what is counted and not timed."""
+        return int(self.stats.get("repeat", 1)) if self.timed else None
+
+    def differs(self, other: "Figure") -> bool | None:
+        """Return whether the difference is more than noise; None if it cannot be known.
+
+        By asv's own test, as `asv compare` does it: that of Mann and Whitney at 0.002 where the
+        samples were kept and are enough, and else whether the intervals of 99% are apart.
+        """
+        if not self.timed:
+            return self.value != other.value
+        if self.interval is None or other.interval is None:
+            return None
+        return bool(_stats.is_different(self.samples, other.samples, self.stats, other.stats))
+
+
+class Benchmark(NamedTuple):
+    """What asv knows of a benchmark, and what was measured with it.
+
+    Attributes
+    ----------
+    known : dict
+        Its entry in benchmarks.json.
+    figures : dict
+        By parameters.
+    """
+
+    known: Mapping[str, Any]
+    figures: dict[Key, Figure]
+
+    def parameters(self, key: Key) -> dict[str, Any]:
+        """Return the parameters by name."""
+        return dict(zip(self.known["param_names"], key, strict=True))
+
+    def images(self, key: Key) -> int:
+        """Return how many images a call with these parameters handles."""
+        count = self.parameters(key).get("count", self.known.get("images"))
+        return count if isinstance(count, int) and count > 0 else 1
+
+
+class Result(NamedTuple):
+    """What was measured of one commit in one environment of one machine.
+
+    Attributes
+    ----------
+    machine, environment, commit : str
+    date : int
+        Of the commit, in milliseconds since 1970.
+    hardware, versions, facts : dict of str to str
+        What it was measured with: the machine, the Python packages, and what is recorded beside
+        the results.
+    datasets : dict
+        By the name of the images, the benchmarks by name. A class for 100,000 images counts as
+        the class without "Large" in its name.
+    outdated : int
+        How many benchmarks were left out since they were measured by another version.
+    """
+
+    machine: str
+    environment: str
+    commit: str
+    date: int
+    hardware: dict[str, str]
+    versions: dict[str, str]
+    facts: dict[str, str]
+    datasets: dict[str, dict[str, Benchmark]]
+    outdated: int
+
+
+def read_all(results_dir: str, benchmarks: Mapping[str, Any]) -> Iterator[Result]:
+    """Return all results, those of one machine and commit one after another.
+
+    asv has said which files it cannot read, when it made its own pages of them.
+    """
+    for root, name, machine in sorted(iter_results_paths(results_dir)):
+        path = os.path.join(root, name)
+        try:
+            results = Results.load(path, machine_name=machine)
+        except UserError:
+            continue
+        yield read(results, facts_of(path), benchmarks)
+
+
+def read(results: Any, facts: dict[str, str], benchmarks: Mapping[str, Any]) -> Result:
+    """Return what a file of results holds."""
+    versions = {name: str(value or "") for name, value in results.params.items()}
+    hardware = {name: versions.pop(name, "") for name, _ in Machine.fields}
+    datasets: dict[str, dict[str, Benchmark]] = {}
+    outdated = 0
+    for name in sorted(results.get_all_result_keys()):
+        known = benchmarks.get(name)
+        if known is None:
+            continue
+        number, _, dataset = str(known["version"]).partition(", ")
+        measured = results.benchmark_version.get(name)
+        if measured is not None:
+            measured_number, _, dataset = str(measured).partition(", ")
+            if measured_number != number:
+                outdated += 1
+                continue
+        figures = dict(_figures(results, name, known))
+        base = name.replace("Large.", ".")
+        benchmark = datasets.setdefault(dataset, {}).setdefault(base, Benchmark(known, {}))
+        benchmark.figures.update(figures)
+    # What measures no images, as the calibration, belongs to all of them.
+    common = datasets.pop("", {})
+    for measured_with in datasets.values():
+        measured_with.update(common)
+    return Result(
+        machine=hardware["machine"],
+        environment=str(results.env_name),
+        commit=str(results.commit_hash),
+        date=int(results.date or 0),
+        hardware=hardware,
+        versions=versions,
+        facts=facts,
+        datasets=datasets,
+        outdated=outdated,
+    )
+
+
+def _figures(results: Any, name: str, known: Mapping[str, Any]) -> Iterator[tuple[Key, Figure]]:
+    parameters = results.get_result_params(name) or []
+    if len(parameters) != len(known["param_names"]):
+        return
+    keys = list(product(*parameters))
+    values = results.get_result_value(name, parameters)
+    stats = results.get_result_stats(name, parameters)
+    samples = results.get_result_samples(name, parameters)
+    timed = known.get("type") == "time"
+    for key, value, stat, sample in zip(keys, values, stats, samples, strict=True):
+        number = isinstance(value, int | float) and not math.isinf(value)
+        yield (
+            tuple(map(_parameter, key)),
+            Figure(float(value) if number else None, stat or {}, sample, timed),
+        )
+
+
+def _parameter(written: str) -> Any:
+    """Return a parameter; asv keeps what repr makes of it."""
+    try:
+        value = literal_eval(written)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return written
+    return value if isinstance(value, str | int | float | bool) else written

@@ -1,0 +1,767 @@
+"use strict";
+
+// Draws the page from the scripts in compare/data. Each puts its data into window.compareData; there
+// is no fetch, since the page opens without a server. All names come from files of results: they
+// go into the document as text, and to Plotly through plain().
+
+const COLOURS = ["#d55e00", "#0072b2", "#009e73", "#b5651d", "#8b6bb8", "#a04a78"];
+const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "star"];
+const DASHES = ["solid", "dash", "dot", "dashdot"];
+const UNITS = {
+  "seconds": "time",
+  "seconds an image": "time",
+  "bytes": "size",
+  "bytes an image": "size",
+  "ratio": "ratio",
+};
+const SCALES = {
+  time: [[1, "s"], [1e-3, "ms"], [1e-6, "µs"], [1e-9, "ns"]],
+  size: [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "B"]],
+  ratio: [[1, ""]],
+};
+const VERDICTS = {
+  best: "best",
+  noise: "within noise",
+  worse: "",
+  only: "the only one",
+  unknown: "noise unknown",
+};
+const CONTROLS = ["machine", "dataset", "environment", "commit", "library", "workload"];
+
+let index;
+let shown = 0; // counts what was chosen: what was asked for before and arrives late is not shown
+
+// -- small things ------------------------------------------------------------------------------
+
+const byId = (id) => document.getElementById(id);
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== false) made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children.filter((child) => child !== undefined && child !== ""));
+  return made;
+}
+
+const notice = (text) => element("p", { class: "notice" }, text);
+
+// Plotly reads text as a little HTML.
+const plain = (text) =>
+  String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
+function unitFor(value, kind) {
+  const size = Math.abs(value);
+  return SCALES[kind].find(([factor]) => size >= factor * 0.9995) ?? SCALES[kind].at(-1);
+}
+
+function digits(value) {
+  const size = Math.abs(value);
+  if (size >= 99.95) return Math.round(value).toLocaleString("en");
+  return value.toFixed(size >= 9.995 ? 1 : size >= 0.0995 || size === 0 ? 2 : 3);
+}
+
+function said(value, unit, [factor, name] = unitFor(value, UNITS[unit])) {
+  return name ? `${digits(value / factor)} ${name}` : digits(value / factor);
+}
+
+const count = (value) => (typeof value === "number" ? value.toLocaleString("en") : String(value));
+const day = (date) => new Date(date).toISOString().slice(0, 10);
+const newerFirst = (a, b) => b.localeCompare(a, "en", { numeric: true });
+const unique = (values) => [...new Set(values)];
+
+function load(key) {
+  if (window.compareData?.[key]) return Promise.resolve(window.compareData[key]);
+  return new Promise((resolve, reject) => {
+    const script = element("script", { src: `compare/data/${key}.js` });
+    script.onload = () => resolve(window.compareData[key]);
+    script.onerror = () => reject(new Error(`compare/data/${key}.js could not be loaded.`));
+    document.head.append(script);
+  });
+}
+
+const library = () =>
+  window.Plotly
+    ? Promise.resolve()
+    : new Promise((resolve, reject) => {
+        const script = element("script", { src: "compare/plotly.min.js" });
+        script.onload = resolve;
+        script.onerror = () => reject(new Error("compare/plotly.min.js could not be loaded."));
+        document.head.append(script);
+      });
+
+const rest = () => new Promise((resolve) => setTimeout(resolve));
+
+// -- what is chosen ----------------------------------------------------------------------------
+
+const wanted = () => Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+
+function choose(changes) {
+  location.hash = new URLSearchParams({ ...wanted(), at: "", ...changes }).toString();
+}
+
+// What there is of a machine: a row for each environment and commit.
+const rowsOf = (machine) =>
+  machine.environments.flatMap((environment) =>
+    environment.results.map(([place, key, datasets]) => ({
+      environment,
+      key,
+      place,
+      commit: index.commits[place],
+      datasets: datasets.map((number) => index.datasets[number]),
+    })));
+
+// In how many libraries an environment has the newest version of all.
+function newness(environments) {
+  const names = unique(environments.flatMap(({ versions }) => Object.keys(versions)));
+  const newest = Object.fromEntries(names.map((name) =>
+    [name, environments.map(({ versions }) => versions[name] ?? "").sort(newerFirst)[0]]));
+  return (environment) =>
+    names.filter((name) => environment.versions[name] === newest[name]).length;
+}
+
+function resolve(want) {
+  const newest = (machine) => Math.max(...rowsOf(machine).map(({ place }) => place));
+  const machines = index.machines.filter(({ environments }) => environments.length);
+  const machine = machines.find(({ name }) => name === want.machine) ??
+    machines.toSorted((a, b) => newest(b) - newest(a))[0];
+  let rows = rowsOf(machine).filter(({ datasets }) => datasets.length);
+  if (!rows.length) return { machines, machine };
+  const datasets = unique(rows.flatMap((row) => row.datasets)).sort();
+  const last = rows.reduce((a, b) => (b.place > a.place ? b : a));
+  const dataset = datasets.includes(want.dataset) ? want.dataset : last.datasets[0];
+  rows = rows.filter((row) => row.datasets.includes(dataset));
+  const environments = unique(rows.map((row) => row.environment));
+  const score = newness(environments);
+  const place = Math.max(...rows.map((row) => row.place));
+  const environment = environments.find(({ name }) => name === want.environment) ??
+    unique(rows.filter((row) => row.place === place).map((row) => row.environment))
+      .toSorted((a, b) => score(b) - score(a))[0];
+  rows = rows.filter((row) => row.environment === environment).sort((a, b) => b.place - a.place);
+  const row = rows.find(({ commit }) => commit.hash === want.commit) ?? rows[0];
+  return { machines, machine, datasets, dataset, environments, environment, rows, row };
+}
+
+function fill(id, options, value) {
+  byId(id).replaceChildren(...options.map(([name, text]) =>
+    element("option", { value: name, selected: name === value }, text)));
+  byId(id).value = value;
+}
+
+// Says of environments only in what they differ.
+function environmentNames(environments) {
+  const names = unique(environments.flatMap(({ versions }) => Object.keys(versions))).sort();
+  const varied = names.filter((name) =>
+    unique(environments.map(({ versions }) => versions[name])).length > 1);
+  return (environment) =>
+    varied.map((name) => `${name} ${environment.versions[name] || "none"}`).join(", ") ||
+    environment.name;
+}
+
+function commitName({ hash, date, tag }) {
+  return [hash.slice(0, 8), tag && `(${tag})`, `of ${day(date)}`].filter(Boolean).join(" ");
+}
+
+// -- tables and downloads ----------------------------------------------------------------------
+
+function cell(value) {
+  const text = value === null || value === undefined ? "" : String(value);
+  // A spreadsheet takes text for a formula that begins so.
+  const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+function downloads(id, choice, unit, columns, rows) {
+  const records = rows.map((row) =>
+    Object.fromEntries(columns.map((name, place) => [name, row[place] ?? null])));
+  const from = {
+    chart: id,
+    machine: choice.machine.name,
+    environment: choice.environment.name,
+    versions: choice.environment.versions,
+    commit: choice.row.commit.hash,
+    images: choice.dataset,
+    unit,
+  };
+  const contents = {
+    csv: ["text/csv", [columns, ...rows].map((row) => `${row.map(cell).join(",")}\r\n`).join("")],
+    json: ["application/json", JSON.stringify({ ...from, rows: records }, null, 2)],
+  };
+  return element("p", { class: "downloads" }, ...Object.entries(contents).map(([format, [type, text]]) =>
+    element("a", {
+      class: "download",
+      "data-format": format,
+      download: `${id}-${choice.row.commit.hash.slice(0, 8)}.${format}`,
+      href: URL.createObjectURL(new Blob([text], { type })),
+      "aria-label": `${format.toUpperCase()} of ${id}`,
+    }, format.toUpperCase())));
+}
+
+// What was made before is shown no more.
+function forget(place) {
+  for (const link of place.querySelectorAll("a.download")) URL.revokeObjectURL(link.href);
+  for (const plot of place.querySelectorAll(".plot")) window.Plotly?.purge(plot);
+}
+
+const tidied = ([panel, line, backend, x, value, low, high, samples]) =>
+  ({ panel, line, backend, x, value, low, high, samples });
+
+function table(chart, columns, points) {
+  const numbers = new Set(["value", "low", "high", "samples"]);
+  const content = (point, name) => {
+    if (["value", "low", "high"].includes(name)) {
+      return typeof point[name] === "number" ? said(point[name], chart.unit) : point[name] ?? "–";
+    }
+    return count(point[name] ?? "–");
+  };
+  return element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `${chart.title}: figures` },
+    element("table", {},
+      element("caption", {}, `${chart.title}: ${chart.unit}`),
+      element("thead", {}, element("tr", {}, ...columns.map(([name, title]) =>
+        element("th", { scope: "col", class: numbers.has(name) && "number" }, title)))),
+      element("tbody", {}, ...points.map((point) =>
+        element("tr", {}, ...columns.map(([name]) =>
+          element("td", { class: numbers.has(name) && "number" }, content(point, name))))))));
+}
+
+// -- the verdict -------------------------------------------------------------------------------
+
+const mark = (backend) => {
+  const place = index.backends.indexOf(backend);
+  return COLOURS[(place < 0 ? index.backends.length : place) % COLOURS.length];
+};
+
+function key(backend) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const shape = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  const place = Math.max(index.backends.indexOf(backend), 0) % SYMBOLS.length;
+  const paths = [
+    "M5 0A5 5 0 1 1 4.99 0Z", "M1 1H9V9H1Z", "M5 0L10 5L5 10L0 5Z",
+    "M5 0L10 9H0Z", "M3 0H7V3H10V7H7V10H3V7H0V3H3Z", "M5 0L10 9H0Z",
+  ];
+  shape.setAttribute("d", paths[place]);
+  shape.setAttribute("fill", mark(backend));
+  svg.setAttribute("viewBox", "0 0 10 10");
+  svg.setAttribute("class", "key");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(shape);
+  return svg;
+}
+
+function summary(cells) {
+  const measured = Object.entries(cells).filter(([, { verdict }]) => verdict)
+    .sort(([, a], [, b]) => a.cost[0] - b.cost[0]);
+  if (!measured.length) return "";
+  const [[best, first], ...others] = measured;
+  if (!others.length) return `Only ${best} was measured.`;
+  const close = others.filter(([, { verdict }]) => verdict === "noise").map(([name]) => name);
+  if (close.length) return `${[best, ...close].join(" or ")}: no difference beyond the noise.`;
+  const [next, second] = others[0];
+  const ahead = first.cost[0] ? `${digits(second.cost[0] / first.cost[0])} times less than ${next}` : `less than ${next}`;
+  const doubt = second.verdict === "unknown" ? "; too few samples to tell it from noise" : "";
+  return `${best}: ${ahead}${doubt}.`;
+}
+
+function verdictCell(workload, backend, found, scale) {
+  const attributes = { "data-backend": backend };
+  if (!found || typeof found.cost[0] !== "number") {
+    const word = found ? found.cost[0] : "not measured";
+    attributes["data-state"] = { "failed": "failed", "not run": "skipped" }[word] ?? "missing";
+    return element("td", attributes, element("span", { class: "none" }, word));
+  }
+  const [value, low, high, samples] = found.cost;
+  const word = VERDICTS[found.verdict];
+  const interval = low === null ? "" : `99%: ${said(low, workload.unit)} to ${said(high, workload.unit)}, `;
+  return element("td", {
+    ...attributes,
+    "data-state": "measured",
+    "data-value": value,
+    "data-floor": found.floor,
+    "data-verdict": found.verdict,
+    title: samples === null ? undefined : `${interval}${samples} ${samples === 1 ? "sample" : "samples"}`,
+  },
+  element("span", { class: "cost" }, said(value, workload.unit, scale)),
+  word && element("span", { class: found.verdict === "best" ? "mark" : "none" }, ` ${found.verdict === "best" ? "✓ " : ""}${word}`),
+  found.floor === undefined ? "" : element("small", {}, `${digits(found.floor)} × floor`));
+}
+
+function drawVerdict(choice, verdict) {
+  const named = Object.values(verdict).flatMap(Object.keys);
+  const backends = unique([...index.backends.filter((name) => named.includes(name)), ...named]);
+  const body = index.workloads.map((workload) => {
+    const cells = verdict[workload.id];
+    const costs = Object.values(cells).map(({ cost }) => cost[0]).filter((cost) => typeof cost === "number");
+    // One unit in a row, so that its figures can be compared at a glance.
+    const scale = costs.length ? unitFor(Math.min(...costs) * 10, UNITS[workload.unit]) : undefined;
+    return element("tr", { "data-workload": workload.id },
+      element("th", { scope: "row" }, workload.title, element("small", {}, workload.what)),
+      ...backends.map((backend) => verdictCell(workload, backend, cells[backend], scale)),
+      element("td", { class: "summary" }, summary(cells)));
+  });
+  byId("verdict-table").replaceChildren(
+    element("caption", {}, "What one image costs. Less is better."),
+    element("thead", {}, element("tr", {},
+      element("th", { scope: "col" }, "Workload"),
+      ...backends.map((backend) => element("th", { scope: "col" }, key(backend), backend)),
+      element("th", { scope: "col" }, "In short"))),
+    element("tbody", {}, ...body));
+  const columns = ["workload", "backend", "unit", "value", "low", "high", "samples", "times floor", "verdict"];
+  const rows = index.workloads.flatMap((workload) =>
+    Object.entries(verdict[workload.id]).map(([backend, { cost, floor, verdict: word }]) =>
+      [workload.id, backend, workload.unit, ...Array.from({ length: 4 }, (_, place) => cost[place] ?? null), floor ?? null, word ?? null]));
+  const links = downloads("verdict", choice, "as the column says", columns, rows);
+  forget(byId("verdict"));
+  byId("verdict").querySelector(".downloads").replaceWith(links);
+  return backends;
+}
+
+// -- charts ------------------------------------------------------------------------------------
+
+const niceLog = (low, high) => {
+  const wide = Math.log10(high / low) > 2.5;
+  const ticks = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) {
+    for (const step of wide ? [1] : [1, 2, 5]) ticks.push(step * 10 ** power);
+  }
+  return ticks.filter((tick) => tick >= low && tick <= high);
+};
+
+const axisText = (value, unit) => {
+  const [factor, name] = unitFor(value, UNITS[unit]);
+  return `${Number((value / factor).toPrecision(3)).toLocaleString("en")}${name && ` ${name}`}`;
+};
+
+// The range has room for the intervals, but not for one that is far wider than the figures.
+function yAxis(chart, points, scale) {
+  const values = points.map(({ value }) => value);
+  const top = Math.max(...values);
+  const high = Math.min(Math.max(...points.map(({ value, high: end }) => end ?? value)), top * 3);
+  const positive = values.filter((value) => value > 0);
+  if (scale === "log" && positive.length) {
+    const bottom = Math.min(...positive);
+    const low = Math.max(Math.min(...points.map(({ value, low: end }) => end ?? value)), bottom / 3);
+    const range = [low / 1.5, high * 1.5];
+    const ticks = niceLog(...range);
+    return {
+      type: "log",
+      range: range.map(Math.log10),
+      tickvals: ticks,
+      ticktext: ticks.map((tick) => axisText(tick, chart.unit)),
+    };
+  }
+  const steps = [1, 2, 2.5, 5, 10].map((step) => step * 10 ** Math.floor(Math.log10(high / 5 || 1)));
+  const step = steps.find((size) => size * 5 >= high) ?? steps.at(-1);
+  const ticks = Array.from({ length: 6 }, (_, place) => place * step);
+  return {
+    type: "linear",
+    range: [0, Math.max(high * 1.08, 1e-12)],
+    tickvals: ticks,
+    ticktext: ticks.map((tick) => (tick ? axisText(tick, chart.unit) : "0")),
+  };
+}
+
+function xAxis(chart, points, scale) {
+  const values = unique(points.map(({ x }) => x));
+  if (values.every((x) => typeof x === "number" && x > 0) && values.length > 1) {
+    const sorted = values.toSorted((a, b) => a - b);
+    const even = scale === "log";
+    // On a linear axis all but the largest counts fall together.
+    const ticks = even ? sorted : sorted.filter((x) => x === sorted[0] || x >= sorted.at(-1) / 10);
+    return {
+      joined: true,
+      type: even ? "log" : "linear",
+      tickvals: ticks,
+      ticktext: ticks.map((x) => count(x)),
+    };
+  }
+  return {
+    joined: chart.joined ?? values.every((x) => typeof x === "number"),
+    type: "category",
+    categoryorder: "array",
+    categoryarray: values.map((x) => plain(count(x))),
+  };
+}
+
+function hover(chart, point) {
+  const what = [point.line, point.panel !== "" && `${chart.panel}: ${count(point.panel)}`, `${chart.label || ""} ${count(point.x)}`.trim()];
+  const rows = [said(point.value, chart.unit) + (chart.unit.endsWith("an image") ? " an image" : "")];
+  if (point.low !== null) rows.push(`99%: ${said(point.low, chart.unit)} to ${said(point.high, chart.unit)}`);
+  if (point.samples !== null) rows.push(`${point.samples} ${point.samples === 1 ? "sample" : "samples"}`);
+  if (point.note) rows.push(point.note);
+  return [`<b>${plain(point.backend)}</b> ${plain(unique(what.filter(Boolean)).join(", "))}`, ...rows.map(plain)].join("<br>");
+}
+
+function traces(chart, points, x, panels, lines, scale) {
+  const made = [];
+  for (const [panelPlace, panel] of panels.entries()) {
+    for (const [linePlace, line] of lines.entries()) {
+      for (const backend of unique(points.map((point) => point.backend))) {
+        const own = points.filter((point) =>
+          point.panel === panel && point.line === line && point.backend === backend);
+        if (!own.length) continue;
+        const place = Math.max(index.backends.indexOf(backend), 0);
+        const symbol = SYMBOLS[place % SYMBOLS.length];
+        const colour = mark(backend);
+        const number = panelPlace ? String(panelPlace + 1) : "";
+        const low = (point) => (scale === "log" && point.low <= 0 ? point.value / 1e3 : point.low);
+        made.push({
+          type: "scatter",
+          mode: x.joined ? "lines+markers" : "markers",
+          x: own.map((point) => (x.type === "category" ? plain(count(point.x)) : point.x)),
+          y: own.map((point) => point.value),
+          text: own.map((point) => hover(chart, point)),
+          hoverinfo: "text",
+          name: plain([backend, line].filter(Boolean).join(", ")),
+          legendgroup: `${backend} ${line}`,
+          showlegend: panelPlace === 0,
+          offsetgroup: `${backend} ${line}`,
+          xaxis: `x${number}`,
+          yaxis: `y${number}`,
+          line: { color: colour, width: 2, dash: DASHES[linePlace % DASHES.length] },
+          marker: { color: colour, size: 9, symbol: linePlace % 2 ? `${symbol}-open` : symbol, line: { color: colour, width: 1.5 } },
+          error_y: {
+            type: "data",
+            symmetric: false,
+            array: own.map((point) => (point.high === null ? 0 : point.high - point.value)),
+            arrayminus: own.map((point) => (point.low === null ? 0 : point.value - low(point))),
+            color: colour,
+            thickness: 1.5,
+            width: 4,
+          },
+        });
+      }
+    }
+  }
+  return made;
+}
+
+function layout(chart, x, y, panels, wide) {
+  const made = {
+    font: { family: "system-ui, sans-serif", size: 13 },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    margin: { l: 64, r: 12, t: 24, b: 44 },
+    height: wide ? 320 : 320 + (panels.length - 1) * 220,
+    hovermode: "closest",
+    hoverlabel: { align: "left" },
+    dragmode: false,
+    scattermode: x.joined ? "overlay" : "group",
+    scattergap: 0.4,
+    legend: { orientation: "h", x: 0, xanchor: "left", y: 1, yanchor: "bottom", yref: "container", itemclick: false, itemdoubleclick: false },
+    annotations: [],
+    ...chart.layout,
+  };
+  made.legend.y = 0.995;
+  made.legend.yanchor = "top";
+  const { joined: _, ...xPart } = x;
+  const gap = wide ? 0.03 : 0.3 / panels.length;
+  const span = (1 - gap * (panels.length - 1)) / panels.length;
+  for (const [place, panel] of panels.entries()) {
+    const number = place ? String(place + 1) : "";
+    const start = wide ? place * (span + gap) : 1 - span - place * (span + gap);
+    const domain = [start, start + span];
+    made[`xaxis${number}`] = {
+      ...xPart,
+      anchor: `y${number}`,
+      domain: wide ? domain : [0, 1],
+      title: { text: plain(chart.label), standoff: 8 },
+      fixedrange: true,
+      showgrid: false,
+      zeroline: false,
+      showline: true,
+      linewidth: 1,
+      ticks: "",
+    };
+    made[`yaxis${number}`] = {
+      ...y,
+      anchor: `x${number}`,
+      domain: wide ? [0, 1] : domain,
+      showticklabels: !wide || place === 0,
+      title: { text: place && wide ? "" : plain(chart.y), standoff: 6 },
+      fixedrange: true,
+      zeroline: false,
+      ticks: "",
+    };
+    if (panels.length > 1) {
+      made.annotations.push({
+        text: plain(`${chart.panel}: ${count(panel)}`),
+        x: wide ? start : 0,
+        y: wide ? 1 : start + span,
+        xref: "paper",
+        yref: "paper",
+        xanchor: "left",
+        yanchor: "bottom",
+        showarrow: false,
+      });
+    }
+  }
+  return made;
+}
+
+function draw(plot, chart, points, scale) {
+  const measured = points.filter(({ value }) => typeof value === "number");
+  const panels = unique(measured.map(({ panel }) => panel));
+  const lines = unique(measured.map(({ line }) => line));
+  const x = xAxis(chart, measured, scale);
+  const y = yAxis(chart, measured, scale);
+  const wide = plot.clientWidth >= 260 * panels.length;
+  const made = layout(chart, x, y, panels, wide);
+  made.margin.t = panels.length > 1 ? 64 : 40;
+  if (!chart.label) made.margin.b = 32;
+  plot.style.height = `${made.height}px`;
+  return window.Plotly.react(plot, traces(chart, measured, x, panels, lines, scale), made, { displayModeBar: false, responsive: true });
+}
+
+function figure(chart, points, choice) {
+  const columns = [
+    ["x", chart.label || "what"],
+    ...(points.some(({ panel }) => panel !== "") ? [["panel", chart.panel]] : []),
+    ...(chart.x && points.some(({ line }) => line !== "") ? [["line", chart.line || "what"]] : []),
+    ["backend", "backend"],
+    ["value", chart.y],
+    ["low", "99% from"],
+    ["high", "to"],
+    ["samples", "samples"],
+  ];
+  const made = element("figure", { class: "chart", id: `chart-${chart.id}`, "data-chart": chart.id },
+    element("h3", {}, chart.title), element("p", { class: "caption" }, chart.caption));
+  const measured = points.filter(({ value }) => typeof value === "number");
+  if (unique(measured.map(({ panel }) => panel)).length > 1) made.classList.add("wide");
+  if (!points.length) {
+    made.append(notice(`Not measured: ${chart.benchmarks.join(", ")}.`));
+    return made;
+  }
+  const failed = unique(points.filter(({ value }) => value === "failed").map(({ backend, x }) => `${backend}, ${chart.label} ${count(x)}`));
+  if (failed.length) made.append(notice(`Failed: ${failed.join("; ")}.`));
+  if (measured.length) {
+    made.append(element("div", {
+      class: "plot",
+      role: "img",
+      "aria-label": `${chart.title}: ${chart.y} by ${chart.label || "what is done"}, for ${unique(measured.map(({ backend }) => backend)).join(", ")}. The table below has the figures.`,
+    }));
+  } else if (!failed.length) {
+    made.append(notice("Not run."));
+  }
+  const names = columns.map(([name]) => ({ x: chart.label || "what", panel: chart.panel, line: chart.line || "what" })[name] ?? name);
+  made.append(element("footer", {},
+    element("details", { class: "table" }, element("summary", {}, "Table"), table(chart, columns, points)),
+    downloads(chart.id, choice, chart.unit, names, points.map((point) => columns.map(([name]) => point[name] ?? null)))));
+  return made;
+}
+
+// -- library versions --------------------------------------------------------------------------
+
+async function drawVersions(choice, want, number) {
+  const body = byId("versions-body");
+  byId("versions").dataset.state = "loading";
+  const content = await load(choice.machine.files[choice.row.place]);
+  if (number !== shown) return;
+  forget(body);
+  const byLibrary = content[choice.dataset] ?? {};
+  const libraries = Object.keys(byLibrary);
+  byId("versions").querySelector("form").hidden = !libraries.length;
+  if (!libraries.length) {
+    body.replaceChildren(notice("No two environments of this machine and commit differ in the version of one library alone."));
+    byId("versions").dataset.state = "ready";
+    return;
+  }
+  const name = libraries.includes(want.library) ? want.library : libraries[0];
+  const workload = index.workloads.find(({ id }) => id === want.workload) ??
+    index.workloads.find(({ id }) => id === "read");
+  fill("library", libraries.map((each) => [each, each]), name);
+  fill("workload", index.workloads.map(({ id, title }) => [id, title]), workload.id);
+  // The versions around the chosen environment, or the most versions that there are.
+  const group = byLibrary[name].find(({ environments }) => environments.includes(choice.environment.name)) ?? byLibrary[name][0];
+  const lines = Object.entries(group.lines[workload.id]);
+  const changes = [];
+  const points = lines.flatMap(([backend, cells]) => cells.flatMap((found, place) => {
+    if (!found) return [];
+    const [factor, value, low = null, high = null, samples = null] = found;
+    const point = { panel: "", line: "", backend, x: group.versions[place] || "none", value, low, high, samples };
+    if (factor !== null) {
+      const from = group.versions[place - 1] || "none";
+      const word = factor > 1 ? `${digits(factor)} times slower` : `${digits(1 / factor)} times faster`;
+      const sized = workload.unit.startsWith("bytes") ? word.replace("slower", "larger").replace("faster", "smaller") : word;
+      point.note = `${sized} than with ${from}`;
+      changes.push({ ...point, factor, text: `${backend}, ${name} ${from} to ${point.x}: ${sized}.` });
+    }
+    return [point];
+  }));
+  const others = Object.entries(group.others).filter(([, version]) => version).map(([each, version]) => `${each} ${version}`).join(", ");
+  const chart = {
+    id: "versions",
+    title: `${workload.title} by version of ${name}`,
+    caption: `${workload.what[0].toUpperCase()}${workload.what.slice(1)}. All else is the same: ${others}.`,
+    x: "version",
+    label: `version of ${name}`,
+    y: workload.unit.startsWith("bytes") ? "bytes an image" : "time an image",
+    unit: workload.unit,
+    panel: "",
+    line: "",
+    joined: true,
+    benchmarks: [workload.title],
+  };
+  const scale = want.scale === "linear" ? "linear" : "log";
+  chart.layout = {
+    annotations: changes.map(({ x, value, factor }) => ({
+      x: plain(x),
+      y: scale === "log" ? Math.log10(value) : value,
+      text: `× ${digits(factor)}`,
+      showarrow: true,
+      arrowhead: 0,
+      arrowwidth: 1,
+      arrowcolor: "#8a939c",
+      ax: 0,
+      ay: factor > 1 ? -28 : 28,
+    })),
+  };
+  const made = figure(chart, points, choice);
+  made.querySelector(".plot")?.after(changes.length
+    ? element("ul", { class: "changes" }, ...changes.map(({ text }) => element("li", {}, text)))
+    : element("p", { class: "caption" }, "No change beyond noise and a tenth."));
+  body.replaceChildren(made);
+  const plot = made.querySelector(".plot");
+  if (plot && window.Plotly) await draw(plot, chart, points, scale);
+  made.dataset.drawn = "true";
+  byId("versions").dataset.state = "ready";
+}
+
+// -- the page ----------------------------------------------------------------------------------
+
+function drawControls(choice, want) {
+  fill("machine", choice.machines.map(({ name }) => [name, name]), choice.machine.name);
+  fill("dataset", choice.datasets.map((name) => [name, name]), choice.dataset);
+  const named = environmentNames(choice.environments);
+  fill("environment", choice.environments.map((each) => [each.name, named(each)]), choice.environment.name);
+  fill("commit", choice.rows.map(({ commit }) => [commit.hash, commitName(commit)]), choice.row.commit.hash);
+  const link = (id, title) =>
+    element("a", { href: `#${new URLSearchParams({ ...want, at: id })}` }, title);
+  const scale = want.scale === "linear" ? "linear" : "log";
+  byId("contents").replaceChildren(
+    ...index.sections.map(({ id, title }) => link(id, title)),
+    link("versions", "Library versions"),
+    element("span", { id: "scale", role: "group", "aria-label": "Scale of the axes" }, "Axes ",
+      ...["log", "linear"].map((name) => {
+        const button = element("button", { type: "button", "data-scale": name, "aria-pressed": String(scale === name) }, name === "log" ? "logarithmic" : "linear");
+        button.onclick = () => {
+          choose({ scale: name });
+        };
+        return button;
+      })));
+}
+
+function measuredWith(choice, result) {
+  const versions = Object.entries(choice.environment.versions).filter(([, version]) => version)
+    .map(([name, version]) => `${name === "python" ? "Python" : name} ${version}`);
+  const facts = Object.entries(result.facts).map(([name, value]) =>
+    (name === "file system" ? `file system ${value}` : name === "kernel" ? value : `${name} ${value}`));
+  return [choice.machine.hardware, versions.join(", "), facts.join(", ")].filter(Boolean).join(" · ");
+}
+
+async function show() {
+  shown += 1;
+  const number = shown;
+  const want = wanted();
+  const page = document.documentElement;
+  page.dataset.state = "loading";
+  const choice = resolve(want);
+  if (!choice.row) {
+    empty(`There are no results of images on the machine ${choice.machine.name}.`);
+    return;
+  }
+  const result = await load(choice.row.key);
+  if (number !== shown) return;
+  const focus = document.activeElement?.dataset.scale;
+  drawControls(choice, want);
+  if (focus) document.querySelector(`[data-scale="${focus}"]`).focus();
+  const { verdict, charts } = result.datasets[choice.dataset];
+  byId("measured").textContent = measuredWith(choice, result);
+  const backends = drawVerdict(choice, verdict);
+  const notices = [];
+  if (!backends.length) notices.push("None of these workloads was measured.");
+  if (backends.length === 1) notices.push(`Only ${backends[0]} was measured: there is nothing to compare it with.`);
+  if (result.outdated) {
+    notices.push(`${result.outdated} ${result.outdated === 1 ? "benchmark was" : "benchmarks were"} measured by an older version of the suite and left out.`);
+  }
+  byId("verdict").querySelector(".notices").replaceChildren(...notices.map(notice));
+  forget(byId("sections"));
+  const pictures = [];
+  byId("sections").replaceChildren(...index.sections.map((section) =>
+    element("section", { id: section.id, "aria-labelledby": `${section.id}-title` },
+      element("h2", { id: `${section.id}-title` }, section.title),
+      element("div", { class: "charts" }, ...section.charts.map((chart) => {
+        const points = charts[chart.id].map(tidied);
+        for (const point of points) {
+          for (const name of ["low", "high", "samples"]) point[name] ??= null;
+        }
+        const made = figure(chart, points, choice);
+        pictures.push([made, chart, points]);
+        return made;
+      })))));
+  byId("message").hidden = true;
+  for (const id of ["choices", "verdict", "contents", "versions"]) byId(id).hidden = false;
+  if (want.at) byId(want.at)?.scrollIntoView();
+  await rest(); // the tables are there: a picture is drawn at a time
+  const drawing = index.plotly ? library() : Promise.reject(new Error("The charts are left out: the Python package plotly was not there when the site was made."));
+  try {
+    await drawing;
+  } catch (error) {
+    byId("verdict").querySelector(".notices").append(notice(error.message));
+  }
+  const scale = want.scale === "linear" ? "linear" : "log";
+  for (const [made, chart, points] of pictures) {
+    const plot = made.querySelector(".plot");
+    if (number !== shown) return;
+    if (plot && window.Plotly) {
+      await draw(plot, chart, points, scale);
+      await rest();
+    } else {
+      plot?.remove();
+    }
+    made.dataset.drawn = "true";
+  }
+  await drawVersions(choice, want, number);
+  if (number !== shown) return;
+  if (want.at) byId(want.at)?.scrollIntoView();
+  page.dataset.state = "ready";
+}
+
+function empty(text) {
+  document.documentElement.dataset.state = "empty";
+  for (const id of ["verdict", "contents", "versions"]) byId(id).hidden = true;
+  byId("sections").replaceChildren();
+  byId("message").hidden = false;
+  byId("message").textContent = text;
+}
+
+function failed(error) {
+  document.documentElement.dataset.state = "error";
+  byId("message").hidden = false;
+  byId("message").textContent = `The page cannot be shown: ${error.message}`;
+}
+
+function start() {
+  index = window.compareData?.index;
+  if (!index) {
+    failed(new Error("compare/data/index.js could not be loaded."));
+    return;
+  }
+  byId("project").textContent = index.project;
+  document.title = `Compare backends – ${index.project}`;
+  if (!index.machines.length) {
+    empty("There are no results yet: python -m tox run -e bench makes some.");
+    return;
+  }
+  for (const id of CONTROLS) byId(id).onchange = (event) => choose({ [id]: event.target.value });
+  window.addEventListener("hashchange", () => show().catch(failed));
+  for (const [event, width] of [["beforeprint", 660], ["afterprint", null]]) {
+    window.addEventListener(event, () => {
+      for (const plot of document.querySelectorAll(".plot.js-plotly-plot")) {
+        window.Plotly.relayout(plot, width ? { width, autosize: false } : { width: null, autosize: true });
+      }
+    });
+  }
+  show().catch(failed);
+}
+
+start();
