@@ -1,0 +1,1 @@
+"""The pages about what was measured, and what puts the figures and the pictures into them."""

@@ -1,0 +1,369 @@
+"""Draw the pictures of docs/ from the results that are kept in docs/results.
+
+python -m docs.charts
+
+The same results give the same files, byte for byte.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Picture
+from matplotlib.lines import Line2D
+
+from docs.tables import BACKENDS, LIBRARIES, Kept, Quantity, Run, quotient
+
+CHARTS = Path(__file__).with_name("charts")
+
+# As on the site's page: colours that are told apart without red and green, and a shape for each.
+COLOURS = {"png": "#0072b2", "lmdb": "#d55e00", "hdf5": "#009e73", "floor": "#6f6f6f"}
+SHAPES = {"png": "o", "lmdb": "s", "hdf5": "^", "floor": "d"}
+NAMES = {"png": "PNG files", "lmdb": "LMDB", "hdf5": "HDF5", "floor": "floor"}
+RAW = 32 * 32 * 3  # bytes of an image
+
+STYLE = {
+    "svg.hashsalt": "storage_impl",
+    "svg.fonttype": "path",
+    "figure.facecolor": "white",  # opaque: a page may be dark
+    "font.size": 9,
+    "axes.grid": True,
+    "axes.grid.axis": "both",
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "lines.linewidth": 1.4,
+    "lines.markersize": 5,
+    "errorbar.capsize": 2,
+}
+
+Point = tuple[Any, Quantity | None]  # where on the x axis, and what was measured there
+Row = tuple[str, str, tuple[Any, ...]]  # what to call it, a benchmark, its further parameters
+
+
+def line(axes: Axes, kind: str, points: Iterable[Point], style: str = "-", **given: Any) -> None:
+    """Draw what was measured of a backend, or its floor, with its intervals."""
+    known = [(place, found) for place, found in points if found is not None]
+    if not known:
+        return
+    ends = [found.interval or (found.value, found.value) for _, found in known]
+    axes.errorbar(
+        [place for place, _ in known],
+        [found.value for _, found in known],
+        yerr=[
+            [found.value - low for (_, found), (low, _) in zip(known, ends, strict=True)],
+            [high - found.value for (_, found), (_, high) in zip(known, ends, strict=True)],
+        ],
+        color=COLOURS[kind],
+        marker=SHAPES[kind],
+        linestyle=style,
+        **given,
+    )
+
+
+def dots(axes: Axes, rows: Sequence[Row], run: Run, unit: str) -> None:
+    """Draw a row for each benchmark, with a point for each backend: label, name, parameters."""
+    for position, (_, name, rest) in enumerate(rows):
+        for shift, backend in zip((-0.22, 0, 0.22), BACKENDS, strict=True):
+            found = run.quantity(name, (backend, *rest), unit)
+            if found is not None:
+                low, high = found.interval or (found.value, found.value)
+                axes.errorbar(
+                    [found.value],
+                    [position + shift],
+                    xerr=[[found.value - low], [high - found.value]],
+                    color=COLOURS[backend],
+                    marker=SHAPES[backend],
+                )
+    axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    logarithmic(axes, "x")
+    axes.set_xlabel(unit)
+
+
+def logarithmic(axes: Axes, *which: str) -> None:
+    """Make an axis logarithmic, with plain numbers."""
+    for name in which:
+        getattr(axes, f"set_{name}scale")("log")
+        getattr(axes, f"{name}axis").set_major_formatter(lambda value, _: f"{value:,.10g}")
+        getattr(axes, f"{name}axis").set_minor_formatter(lambda *_: "")
+
+
+def ticks(axes: Axes, places: Sequence[float], labels: Sequence[object]) -> None:
+    """Name places on the x axis and no others."""
+    axes.set_xticks(
+        places, [f"{label:,}" if isinstance(label, int) else str(label) for label in labels]
+    )
+    axes.set_xticks([], minor=True)
+
+
+def legend(picture: Picture, kinds: Iterable[str], **styles: str) -> None:
+    """Explain the colours, and the styles of lines by what they mean."""
+    handles = [
+        Line2D([], [], color=COLOURS[kind], marker=SHAPES[kind], label=NAMES[kind])
+        for kind in kinds
+    ]
+    handles += [
+        Line2D([], [], color="#333333", linestyle=style, label=meaning.replace("_", " "))
+        for meaning, style in styles.items()
+    ]
+    picture.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+
+
+def panels(count: int, height: float = 3.2, **given: Any) -> tuple[Picture, list[Axes]]:
+    """Return a picture of some panels side by side."""
+    picture = Picture(figsize=(9, height), layout="constrained")
+    found = picture.subplots(1, count, squeeze=False, **given)
+    return picture, list(found[0])
+
+
+def count(kept: Kept) -> Picture:
+    """Draw what an image costs by how many are written or read at once."""
+    run = kept.default
+    picture, both = panels(2, sharey=True)
+    counts = (1, 10, 100, 1_000, 10_000, 100_000)
+    floors = (("floor.PngFiles", ":"), ("floor.RawFile", "--"))
+    for axes, verb, name in zip(
+        both, ("write", "read"), ("many_images.WriteMany", "many_images.ReadMany"), strict=True
+    ):
+        for floor, style in floors:
+            points = [(n, run.quantity(f"{floor}.time_{verb}", (n,), "us/image")) for n in counts]
+            line(axes, "floor", points, style)
+        for backend in BACKENDS:
+            method = f"{name}.time_{verb}"
+            line(
+                axes, backend, [(n, run.quantity(method, (backend, n), "us/image")) for n in counts]
+            )
+        logarithmic(axes, "x", "y")
+        ticks(axes, counts, counts)
+        axes.set_xlabel("images in one call")
+        axes.set_title(f"{verb} many")
+    both[0].set_ylabel("us/image")
+    legend(picture, BACKENDS, PNG_files_without_a_store=":", one_raw_file="--")
+    return picture
+
+
+def disk(kept: Kept) -> Picture:
+    """Draw the bytes of an image on the disk by how many there are."""
+    picture, (axes,) = panels(1)
+    counts = (1, 10, 100, 1_000, 10_000, 100_000)
+    for backend, (kind, style) in product(BACKENDS, (("allocated", "-"), ("apparent", ":"))):
+        name = f"disk_usage.DiskUsage.track_{kind}"
+        points = [(n, kept.default.quantity(name, (backend, n), "bytes/image")) for n in counts]
+        line(axes, backend, points, style)
+    axes.axhline(RAW, color=COLOURS["floor"], linestyle="--")
+    logarithmic(axes, "x", "y")
+    ticks(axes, counts, counts)
+    axes.set_xlabel("images in the store")
+    axes.set_ylabel("bytes/image")
+    styles = {"on_the_disk": "-", "files'_lengths": ":", "its_pixels": "--"}
+    legend(picture, BACKENDS, **styles)
+    return picture
+
+
+def access_patterns(kept: Kept) -> Picture:
+    """Draw what an image costs in the order in which it is asked for."""
+    picture, (orders, runs) = panels(2, 4.2)
+    batches = "access_patterns.ReadBatches.time_read"
+    names = ("in order", "strided", "sorted", "shuffled")
+    rows: list[Row] = [
+        (f"{name}, {size}", batches, (name, size)) for size in (256, 32) for name in names
+    ]
+    dots(orders, rows, kept.default, "us/image")
+    orders.set_title("10,000 images in batches of 256 and 32")
+    rows = [
+        ("1,000 as a slice", "access_patterns.ReadRun.time_read", ("slice",)),
+        ("1,000 as a list", "access_patterns.ReadRun.time_read", ("list",)),
+        ("1,000 one by one", "access_patterns.ReadRun.time_read", ("one by one",)),
+        ("k-fold, 10 stores", "access_patterns.ReadFolds.time_epoch", (10,)),
+        ("k-fold, one store", "access_patterns.ReadFolds.time_epoch", (1,)),
+        ("labels only", "access_patterns.ReadLabels.time_read", (10_000,)),
+        ("one at random, 50%", "access_patterns.ReadOneLatency.track_p50", ()),
+        ("one at random, 95%", "access_patterns.ReadOneLatency.track_p95", ()),
+        ("one at random, 99%", "access_patterns.ReadOneLatency.track_p99", ()),
+    ]
+    dots(runs, rows, kept.default, "us/image")
+    runs.set_title("other patterns; single reads by percentile")
+    legend(picture, BACKENDS)
+    return picture
+
+
+def cold_cache(kept: Kept) -> Picture:
+    """Draw what reading costs with the page cache empty, and what it costs warm."""
+    picture, (many, one) = panels(2)
+    rows: list[Row] = [
+        ("1,000 images, cold", "cold_cache.ColdReadMany.time_read", (1_000,)),
+        ("1,000 images, warm", "many_images.ReadMany.time_read", (1_000,)),
+        ("10,000 images, cold", "cold_cache.ColdReadMany.time_read", (10_000,)),
+        ("10,000 images, warm", "many_images.ReadMany.time_read", (10_000,)),
+    ]
+    dots(many, rows, kept.default, "us/image")
+    many.set_title("read many")
+    rows = [
+        ("one image, cold", "cold_cache.ColdReadOne.time_read", ()),
+        ("one image, warm", "single_image.ReadOne.time_read", ()),
+        ("open 10,000, cold", "cold_cache.ColdOpen.time_open", ()),
+        ("open 10,000, warm", "startup.OpenStore.time_open", (10_000,)),
+    ]
+    dots(one, rows, kept.default, "us/image")
+    one.set_title("read one, and open")
+    one.set_xlabel("us")
+    legend(picture, BACKENDS)
+    return picture
+
+
+def concurrency(kept: Kept) -> Picture:
+    """Draw what an image costs by how many read at once."""
+    picture, four = panels(4, sharey=True)
+    numbers = (1, 2, 4)
+    readers = ("concurrency.ReadThreads", "concurrency.ReadProcesses")
+    for axes, title, name, before, after in zip(
+        four,
+        ("threads, one store", "threads, a store each", "processes, fork", "processes, spawn"),
+        (readers[0], readers[0], readers[1], readers[1]),
+        ((), (), ("fork",), ("spawn",)),
+        (("shared",), ("own",), (), ()),
+        strict=True,
+    ):
+        for backend, (method, style) in product(BACKENDS, (("time_read", "-"), ("track_cpu", ":"))):
+            found = (
+                kept.default.quantity(
+                    f"{name}.{method}", (backend, *before, number, *after), "us/image"
+                )
+                for number in numbers
+            )
+            line(axes, backend, zip(numbers, found, strict=True), style)
+        logarithmic(axes, "y")
+        ticks(axes, numbers, numbers)
+        axes.set_title(title)
+    four[0].set_ylabel("us/image")
+    legend(picture, BACKENDS, time="-", time_of_the_processors=":")
+    return picture
+
+
+def durability(kept: Kept) -> Picture:
+    """Draw what it costs that an image survives a power cut."""
+    picture, (axes,) = panels(1, 2.8)
+    rows: list[Row] = [
+        ("one by one, synced", "durability.WriteOneByOne.time_write", (True,)),
+        ("one by one, not synced", "durability.WriteOneByOne.time_write", (False,)),
+        ("batches of 100, synced", "durability.WriteBatches.time_write", (True,)),
+        ("batches of 100, not synced", "durability.WriteBatches.time_write", (False,)),
+    ]
+    dots(axes, rows, kept.default, "us/image")
+    legend(picture, BACKENDS)
+    return picture
+
+
+def image_size(kept: Kept) -> Picture:
+    """Draw time and bytes by the side of an image."""
+    picture, three = panels(3)
+    sides = (24, 32, 64, 128, 256, 512)
+    for axes, name, unit, title in zip(
+        three,
+        ("WriteSize.time_write", "ReadSize.time_read", "SizeOnDisk.track_ratio"),
+        ("us/image", "us/image", "ratio"),
+        ("write", "read", "bytes on the disk / pixels"),
+        strict=True,
+    ):
+        for backend in BACKENDS:
+            found = (kept.default.quantity(f"image_size.{name}", (backend, n), unit) for n in sides)
+            line(axes, backend, zip(sides, found, strict=True))
+        logarithmic(axes, "x", *("y" if unit != "ratio" else ""))
+        ticks(axes, sides, sides)
+        axes.set_xlabel("pixels a side")
+        axes.set_title(title)
+    three[0].set_ylabel("us/image")
+    three[2].set_ylim(bottom=0)
+    legend(picture, BACKENDS)
+    return picture
+
+
+def growth(kept: Kept) -> Picture:
+    """Draw what it costs to append, and what is written for it."""
+    picture, (time, written) = panels(2, 2.8)
+    rows: list[Row] = [
+        ("1,000 to none", "growth.Append.time_append", (0,)),
+        ("1,000 to 10,000", "growth.Append.time_append", (10_000,)),
+        ("ten times 1,000", "growth.AppendSteps.time_append", ()),
+    ]
+    dots(time, rows, kept.default, "us/image")
+    time.set_title("append")
+    ways = ("one call", "1,000 by 1,000", "one by one")
+    rows = [(way, "growth.WriteAmplification.track_written", (way,)) for way in ways]
+    dots(written, rows, kept.default, "ratio")
+    written.set_xlabel("bytes written / bytes given")
+    written.set_title("write amplification")
+    legend(picture, BACKENDS)
+    return picture
+
+
+def versions(kept: Kept) -> Picture:
+    """Draw by how much a version of a library changes what an image costs."""
+    picture = Picture(figsize=(9, 8), layout="constrained")
+    rows = picture.subplots(len(LIBRARIES), 3, sharey="col")
+    columns = (
+        ("write 10,000", "many_images.WriteMany.time_write", (10_000,)),
+        ("read 10,000", "many_images.ReadMany.time_read", (10_000,)),
+        ("read one", "single_image.ReadOne.time_read", ()),
+    )
+    for (library, line_of), (column, (title, name, rest)) in product(
+        zip(LIBRARIES, rows, strict=True), enumerate(columns)
+    ):
+        axes = line_of[column]
+        runs = kept.sweep(library)
+        for backend in BACKENDS:
+            usual, *found = (
+                run.quantity(name, (backend, *rest), "us/image")
+                for run in (kept.default, *runs.values())
+            )
+            line(
+                axes, backend, enumerate(each and usual and quotient(each, usual) for each in found)
+            )
+        axes.set_ylim(0, None)
+        ticks(axes, range(len(runs)), [version.removesuffix(".0") for version in runs])
+        axes.tick_params(axis="x", labelrotation=30)
+        if library == LIBRARIES[0]:
+            axes.set_title(title)
+        if column == 0:
+            axes.set_ylabel(f"{library}\ntimes the default")
+    legend(picture, BACKENDS)
+    return picture
+
+
+CHARTED: tuple[Callable[[Kept], Picture], ...] = (
+    count,
+    disk,
+    access_patterns,
+    concurrency,
+    cold_cache,
+    durability,
+    image_size,
+    growth,
+    versions,
+)
+
+
+def main(directory: Path = CHARTS, kept: Kept | None = None) -> int:
+    """Draw all pictures into a directory; return the exit code."""
+    directory.mkdir(exist_ok=True)
+    kept = kept or Kept()
+    with mpl.rc_context(STYLE):
+        for draw in CHARTED:
+            path = directory / f"{draw.__name__}.svg"
+            draw(kept).savefig(path, metadata={"Date": None, "Creator": None})
+            print(path.name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

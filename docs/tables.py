@@ -1,0 +1,327 @@
+"""Fill the tables of the pages in docs/ from the results that are kept in docs/results.
+
+python -m docs.tables [--check]
+
+A page is written by hand, but for its tables. A comment says what a table holds, a row in
+each line, and what follows it up to the next `<!-- end -->` is replaced:
+
+    <!-- table
+    read 10,000 (us/image): many_images.ReadMany.time_read(*, 10_000)
+    -->
+    <!-- end -->
+
+A row is what to call it, a unit in brackets and a benchmark with its parameters, or two with
+a "/" between them. `*` in place of the backend makes a column for each. `@ Pillow 9.2.0`
+after a benchmark takes it from the run with that version of a library, `@ Pillow *` makes a
+row for each version. The word `run` in place of rows says what all was measured with.
+"""
+
+import math
+import re
+import sys
+from ast import literal_eval
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from asv.benchmarks import Benchmarks
+from asv.config import Config
+from asv.results import Results
+
+from report.facts import facts_of
+from report.results import Key, read
+from report.summary import Measured, figure, head, result_files
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+PAGES = (ROOT / "docs" / "findings.md", ROOT / "docs" / "choosing.md")
+BACKENDS = ("png", "lmdb", "hdf5")
+LIBRARIES = ("numpy", "Pillow", "lmdb", "h5py")
+ABSENT = "not measured"
+
+# By unit: what to multiply a benchmark's own with, and whether it is shared among the images.
+UNITS = {
+    "us/image": (1e6, True),
+    "us": (1e6, False),
+    "ms": (1e3, False),
+    "s": (1.0, False),
+    "bytes/image": (1.0, True),
+    "KB": (1e-3, False),
+    "MB": (1e-6, False),
+    "ratio": (1.0, False),
+    "times": (1.0, True),
+}
+
+BLOCK = re.compile(r"(<!-- table\n(.*?)-->\n)(.*?)(<!-- end -->)", re.DOTALL)
+ROW = re.compile(r"(?P<label>.+) \((?P<unit>[\w/]+)\): (?P<terms>.+)")
+TERM = re.compile(r"(?P<name>[\w.]+)\((?P<key>[^)]*)\)(?: @ (?P<library>\w+) (?P<version>\S+))?")
+
+
+class Quantity(NamedTuple):
+    """A median, and between what it lies with a confidence of 99%, if that is known."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+    def __str__(self) -> str:
+        if self.interval is None:
+            return figure(self.value)
+        low, high = map(figure, self.interval)
+        return f"{figure(self.value)} ({low}–{high})"  # noqa: RUF001, a range
+
+
+class Run:
+    """What is kept of one environment.
+
+    Attributes
+    ----------
+    date : int
+        Of the commit.
+    versions : dict
+        By library, its version.
+    head : list of str
+        What was measured with.
+    """
+
+    def __init__(self, path: str, benchmarks: Benchmarks) -> None:
+        results = Results.load(path)
+        facts = facts_of(path)
+        result = read(results, facts, benchmarks)
+        self.date = result.date
+        self.versions = {name: result.versions[name] for name in LIBRARIES}
+        self.head = head(results, facts, Measured(results, benchmarks))
+        # Of several sets of images, the one that most was measured on.
+        self._measured = max(result.datasets.values(), key=len)
+
+    def quantity(self, name: str, key: Key, unit: str) -> Quantity | None:
+        """Return what a benchmark measured, in a unit of UNITS; None if it has no figure."""
+        benchmark = self._measured.get(name)
+        found = benchmark and benchmark.figures.get(key)
+        if not benchmark or not found or found.value is None or math.isnan(found.value):
+            return None
+        factor, shared = UNITS[unit]
+        if shared:  # as the table in the terminal does it: the fact counts before the parameter
+            images = benchmark.known.get("images", benchmark.parameters(key).get("count", 1))
+            factor /= images
+        ends = found.interval
+        return Quantity(found.value * factor, ends and (ends[0] * factor, ends[1] * factor))
+
+
+class Kept:
+    """All runs that are kept: the default one, and those with another version of a library."""
+
+    def __init__(self, directory: Path = RESULTS) -> None:
+        conf = Config.load(str(ROOT / "asv.conf.json"))
+        conf.results_dir = str(directory)
+        benchmarks = Benchmarks.load(conf)
+        runs = [Run(path, benchmarks) for path in sorted(result_files(str(directory)))]
+        runs.sort(key=lambda run: run.date)
+        self.known: dict[str, Any] = dict(benchmarks)
+        # Of one environment the newest run counts: asv has a file for each commit.
+        self.runs = list({tuple(run.versions.items()): run for run in runs}.values())
+
+        def differing(run: Run) -> int:
+            return sum(
+                run.versions[name] != other.versions[name]
+                for other in self.runs
+                for name in LIBRARIES
+            )
+
+        # One library is varied at a time: the others' runs differ least from the default one.
+        self.default = min(reversed(self.runs), key=differing)
+
+    def sweep(self, library: str) -> dict[str, Run]:
+        """Return the runs with each version of a library, oldest first, by version.
+
+        Where a version does not go with the others' default, the run with the fewest others
+        differing counts.
+        """
+
+        def others(run: Run) -> int:
+            usual = self.default.versions
+            return sum(run.versions[name] != usual[name] for name in LIBRARIES if name != library)
+
+        runs = sorted(self.runs, key=others, reverse=True)
+        varied = {
+            run.versions[library]: run
+            for run in runs
+            if others(run) == 0 or run.versions[library] != self.default.versions[library]
+        }
+        return dict(sorted(varied.items(), key=lambda item: _ordered(item[0])))
+
+
+class Term(NamedTuple):
+    """A benchmark with its parameters, and the library and version of the run to take."""
+
+    name: str
+    key: Key
+    library: str | None
+    version: str | None
+
+    def of(
+        self, kept: Kept, backend: str | None, version: str | None, unit: str
+    ) -> Quantity | None:
+        """Return its figure; the backend and the version take the places of a `*`."""
+        run = kept.default
+        if self.library and self.version:
+            wanted = version if version and self.version == "*" else self.version
+            if wanted not in kept.sweep(self.library):
+                raise ValueError(f"no run with {self.library} {wanted}")
+            run = kept.sweep(self.library)[wanted]
+        key = tuple(backend if part == "*" else part for part in self.key)
+        return run.quantity(self.name, key, unit)
+
+    def asv_name(self, kept: Kept) -> str:
+        """Return what asv calls the benchmark, which has a class of its own for large parameters.
+
+        Raises
+        ------
+        ValueError
+            If there is no such benchmark, or it has not these parameters.
+        """
+        before, method = self.name.rsplit(".", 1)
+        for name in (self.name, f"{before}Large.{method}"):
+            known = kept.known.get(name, {"params": None})["params"]
+            if known is not None and len(known) == len(self.key):
+                pairs = zip(self.key, known, strict=True)
+                if all(part == "*" or repr(part) in values for part, values in pairs):
+                    return name
+        raise ValueError(f"no such benchmark: {self.name}{self.key}")
+
+
+class Row(NamedTuple):
+    """A line of a comment."""
+
+    label: str
+    unit: str
+    terms: tuple[Term, ...]
+
+    @property
+    def library(self) -> str | None:
+        """The library of which each version is a row of its own."""
+        return next((term.library for term in self.terms if term.version == "*"), None)
+
+    @property
+    def backends(self) -> tuple[str | None, ...]:
+        """The columns."""
+        return BACKENDS if any("*" in term.key for term in self.terms) else (None,)
+
+    def cells(self, kept: Kept, version: str | None = None) -> Iterator[str]:
+        """Yield what stands in each column."""
+        for backend in self.backends:
+            found = [term.of(kept, backend, version, self.unit) for term in self.terms]
+            if None in found:
+                yield ABSENT
+            else:
+                first, *rest = [part for part in found if part]
+                yield str(quotient(first, rest[0]) if rest else first)
+
+
+def quotient(above: Quantity, below: Quantity) -> Quantity:
+    """Return how many times one figure is the other; the interval holds in 98% of cases."""
+    interval = None
+    if above.interval and below.interval:
+        interval = (above.interval[0] / below.interval[1], above.interval[1] / below.interval[0])
+    return Quantity(above.value / below.value, interval)
+
+
+def row_of(line: str) -> Row:
+    """Return what a line of a comment says.
+
+    Raises
+    ------
+    ValueError
+        If it says nothing, with the line.
+    """
+    parts = ROW.fullmatch(line)
+    found = parts and [TERM.fullmatch(term) for term in parts["terms"].split(" / ")]
+    if not parts or parts["unit"] not in UNITS or not found or None in found or len(found) > 2:
+        raise ValueError(f"not a row: {line}")
+    terms = tuple(
+        Term(
+            term["name"],
+            tuple(literal_eval(f"[{term['key'].replace('*', repr('*'))}]")),
+            term["library"],
+            term["version"],
+        )
+        for term in found
+        if term
+    )
+    return Row(parts["label"], parts["unit"], terms)
+
+
+def table(lines: list[str], kept: Kept) -> list[str]:
+    """Return the lines of a table, and the command that measures it again.
+
+    Raises
+    ------
+    ValueError
+        If a line says nothing, or only some have a column for each backend.
+    """
+    if lines == ["run"]:
+        return ["```", *kept.default.head, "```"]
+    rows = [row_of(line) for line in lines]
+    if len({row.backends for row in rows}) > 1:
+        raise ValueError(f"only some of the rows have a column for each backend: {lines}")
+    columns = [backend or "figure" for backend in rows[0].backends]
+    written = [["", "unit", *columns], ["---", "---", *("---:" for _ in columns)]]
+    for row in rows:
+        if row.library is None:
+            written.append([row.label, row.unit, *row.cells(kept)])
+            continue
+        for version, run in kept.sweep(row.library).items():
+            label = f"{row.label}, {_differing(row.library, run, kept.default.versions)}"
+            written.append([label, row.unit, *row.cells(kept, version)])
+    return [*(f"| {' | '.join(cells)} |" for cells in written), "", command(rows, kept)]
+
+
+def command(rows: list[Row], kept: Kept) -> str:
+    """Return what measures the figures of some rows again."""
+    terms = [term for row in rows for term in row.terms]
+    if any(term.library for term in terms):
+        return "Again: `python -m tox run -e versions`"
+    names = dict.fromkeys(term.asv_name(kept) for term in terms)
+    options = "".join(f" --bench {name}" for name in names)
+    return f"Again: `python -m tox run -e bench-full --{options}`"
+
+
+def filled(page: str, kept: Kept) -> str:
+    """Return a page with its tables from the results."""
+
+    def block(match: re.Match[str]) -> str:
+        lines = match[2].strip().splitlines()
+        return "\n".join([match[1], *table(lines, kept), "", match[4]])
+
+    return BLOCK.sub(block, page)
+
+
+def main(arguments: list[str]) -> int:
+    """Fill the pages, or with --check say which are not; return the exit code."""
+    kept = Kept()
+    stale = 0
+    for path in PAGES:
+        page = path.read_text(encoding="utf-8")
+        new = filled(page, kept)
+        if new != page:
+            stale += 1
+            print(f"{path.name}: {'not what the results say' if arguments else 'filled'}")
+            if not arguments:
+                path.write_text(new, encoding="utf-8")
+    return min(stale, 1) if arguments else 0
+
+
+def _ordered(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def _differing(library: str, run: Run, usual: Mapping[str, str]) -> str:
+    others = [
+        f"{name} {run.versions[name]}"
+        for name in LIBRARIES
+        if name != library and run.versions[name] != usual[name]
+    ]
+    return f"{library} {run.versions[library]}" + (f" with {', '.join(others)}" if others else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

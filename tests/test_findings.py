@@ -1,0 +1,218 @@
+"""The pages in docs/ about what was measured: their figures are those of the kept results."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from docs import tables
+from tests import stored_results
+
+FINDINGS, CHOOSING = tables.PAGES
+VERDICT = re.compile(r"^\*\*(Holds|Holds if|Does not hold|Open)\b[^*]*\.\*\*", re.MULTILINE)
+MEASURED = re.compile(r"(?<![\w.,])(\d[\d,]*(?:\.\d+)?) (?:us|ms|s|times|bytes|KB|MB)\b")
+
+PAGE = """\
+Before.
+
+<!-- table
+read 10,000 (us/image): many_images.ReadMany.time_read(*, 10_000)
+read 100,000 (us/image): many_images.ReadMany.time_read(*, 100_000)
+-->
+what was here
+<!-- end -->
+
+After.
+"""
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> tables.Kept:
+    """Results of every benchmark with several versions of the libraries."""
+    directory = tmp_path_factory.mktemp("results") / "stored"
+    results = stored_results.store(directory, environments=stored_results.ENVIRONMENTS).results
+    return tables.Kept(results)
+
+
+@pytest.fixture(scope="module")
+def kept() -> tables.Kept:
+    """The results that the pages cite."""
+    if not tables.RESULTS.exists():
+        pytest.skip("no results are kept yet")
+    return tables.Kept()
+
+
+def sections(page: str) -> dict[str, str]:
+    """Return what stands under each heading of the second level."""
+    heading, *parts = re.split(r"^## (.*)\n", page, flags=re.MULTILINE)
+    assert heading
+    found = dict(zip(parts[::2], parts[1::2], strict=True))
+    return {title: re.split(r"^# ", text, flags=re.MULTILINE)[0] for title, text in found.items()}
+
+
+def cells(kept: tables.Kept, line: str) -> list[list[str]]:
+    """Return the rows of the table that a line of a comment makes."""
+    rows = [row for row in tables.table([line], kept) if row.startswith("| ")]
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows[2:]]
+
+
+def test_a_page_keeps_its_words_and_gets_new_tables(made_up: tables.Kept) -> None:
+    """What stands between a comment and its end is replaced, and nothing else; twice is once."""
+    filled = tables.filled(PAGE, made_up)
+    before, after = PAGE.split("what was here\n")
+    assert filled.startswith(before)
+    assert filled.endswith(after)
+    assert "what was here" not in filled
+    assert "| read 10,000 | us/image | 8" in filled  # 80 us in the results that were made up
+    assert tables.filled(filled, made_up) == filled
+
+
+def test_a_table_says_how_to_measure_it_again(made_up: tables.Kept) -> None:
+    """The command names the benchmarks as asv does, those for 100,000 images too."""
+    command = (
+        "Again: `python -m tox run -e bench-full -- --bench many_images.ReadMany.time_read "
+        "--bench many_images.ReadManyLarge.time_read`"
+    )
+    assert command in tables.filled(PAGE, made_up).splitlines()
+
+
+def test_a_figure_has_its_interval(made_up: tables.Kept) -> None:
+    """It lies within its interval of 99%, both in the unit of the row."""
+    line = 'read (us/image): many_images.ReadMany.time_read("lmdb", 1_000)'
+    ((label, unit, cell),) = cells(made_up, line)
+    assert (label, unit) == ("read", "us/image")
+    value, low, high = map(float, re.findall(r"[\d.]+", cell))
+    assert low <= value <= high
+    assert value == pytest.approx(1.3, rel=0.05)  # as stored_results makes it up
+
+
+def test_a_quotient_is_of_what_an_image_costs(made_up: tables.Kept) -> None:
+    """Two benchmarks are compared by the image, whatever their calls handle."""
+    line = (
+        'one by one (times): single_image.ReadOne.time_read("png") / '
+        'many_images.ReadMany.time_read("png", 10_000)'
+    )
+    ((_, _, cell),) = cells(made_up, line)
+    value, low, high = map(float, re.findall(r"[\d.]+", cell))
+    assert value == pytest.approx(1, rel=0.05)
+    assert low < value < high
+
+
+def test_a_row_for_each_version(made_up: tables.Kept) -> None:
+    """`*` in place of a version makes a row for each, oldest first, the default among them."""
+    line = 'read (us/image): many_images.ReadMany.time_read("lmdb", 10_000) @ lmdb *'
+    rows = cells(made_up, line)
+    assert [row[0] for row in rows] == ["read, lmdb 1.4.1", "read, lmdb 2.1.1", "read, lmdb 3.0.0"]
+    oldest, middle, newest = (float(row[2].split()[0]) for row in rows)
+    assert oldest / newest == pytest.approx(2, rel=0.05)  # as stored_results makes it up
+    assert middle / newest == pytest.approx(1, rel=0.05)
+    assert "tox run -e versions" in tables.table([line], made_up)[-1]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("read: many_images.ReadMany.time_read(*, 1)", "not a row"),
+        ("read (hours): many_images.ReadMany.time_read(*, 1)", "not a row"),
+        ("read (us): many_images.ReadMany.time_read", "not a row"),
+        ("read (us): many_images.ReadManny.time_read(*, 1)", "no such benchmark"),
+        ("read (us): many_images.ReadMany.time_read(*, 2)", "no such benchmark"),
+        ("read (us): many_images.ReadMany.time_read(*)", "no such benchmark"),
+        ('read (us): single_image.ReadOne.time_read("png") @ lmdb 0.1', "no run with lmdb 0.1"),
+    ],
+)
+def test_a_mistake_is_no_missing_figure(made_up: tables.Kept, line: str, message: str) -> None:
+    """A row that names what there is not is an error, and never reads "not measured"."""
+    with pytest.raises(ValueError, match=message):
+        tables.table([line], made_up)
+
+
+def test_what_failed_has_no_figure(tmp_path: Path) -> None:
+    """A benchmark that failed, or was not run, is shown as not measured."""
+
+    def fail(name: str, parameters: dict[str, str], value: float) -> float | None:
+        if name == "single_image.ReadOne.time_read":
+            return {"'png'": None, "'lmdb'": float("nan")}.get(parameters["backend"], value)
+        return value
+
+    results = stored_results.store(tmp_path / "stored", change=fail).results
+    ((_, _, *found),) = cells(tables.Kept(results), "read (us): single_image.ReadOne.time_read(*)")
+    assert found[:2] == [tables.ABSENT] * 2
+    assert number(found[2].split()[0]) > 0
+
+
+@pytest.mark.parametrize("path", tables.PAGES, ids=lambda path: path.stem)
+def test_tables_are_those_of_the_results(path: Path, kept: tables.Kept) -> None:
+    """The page is what `tox run -e charts` makes of it, and misses no figure and no answer."""
+    page = path.read_text(encoding="utf-8")
+    assert tables.filled(page, kept) == page
+    assert tables.ABSENT not in page
+    assert "| open |" not in page
+
+
+@pytest.mark.parametrize("path", tables.PAGES, ids=lambda path: path.stem)
+def test_figures_in_the_words_are_those_of_the_tables(path: Path, kept: tables.Kept) -> None:
+    """A number with a unit stands in a table of the same section, rounded as it is there."""
+    for title, text in sections(path.read_text(encoding="utf-8")).items():
+        tabled = " ".join(block[3] for block in tables.BLOCK.finditer(text))
+        known = [number(found) for found in re.findall(r"\d[\d,]*(?:\.\d+)?", tabled)]
+        for found in MEASURED.findall(tables.BLOCK.sub("", text)):
+            half = 0.5 * 10 ** -len(found.partition(".")[2])
+            assert any(abs(value - number(found)) <= half * 1.001 for value in known), (
+                title,
+                found,
+            )
+
+
+def number(written: str) -> float:
+    """Return a number as the pages write it."""
+    return float(written.replace(",", ""))
+
+
+def test_each_claim_has_a_verdict(kept: tables.Kept) -> None:
+    """Each section ends with one verdict, and the list at the top gives the same one."""
+    page = FINDINGS.read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \d+ \| \[(.*)\]\(#(.*)\) \| (.*) \|$", page, re.MULTILINE)
+    found = []
+    for title, text in sections(page).items():
+        (verdict,) = VERDICT.findall(text)
+        assert verdict != "Open", title
+        anchor = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+        found.append((title.partition(". ")[2], anchor, verdict.lower()))
+    assert listed == found
+
+
+@pytest.mark.parametrize("path", tables.PAGES, ids=lambda path: path.stem)
+def test_links_lead_somewhere(path: Path, kept: tables.Kept) -> None:
+    """Every link within the pages, and every picture, is there."""
+    page = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^):]*)\)", page):
+        file, _, anchor = target.partition("#")
+        text = (path.parent / file).read_text(encoding="utf-8") if anchor and file else page
+        assert (path.parent / file).exists(), target
+        anchors = {
+            re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+            for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        }
+        assert not anchor or anchor in anchors, target
+
+
+def test_every_picture_is_shown(kept: tables.Kept) -> None:
+    """No picture lies in docs/charts that no page shows."""
+    pages = "".join(path.read_text(encoding="utf-8") for path in tables.PAGES)
+    drawn = {path.name for path in (tables.ROOT / "docs" / "charts").iterdir()}
+    assert set(re.findall(r"\(charts/([\w.]+)\)", pages)) == drawn
+
+
+def test_results_name_what_they_were_measured_with(kept: tables.Kept) -> None:
+    """Beside each kept file of results lie the facts: libraries, file system, kernel, processor."""
+    files = [
+        path
+        for path in tables.RESULTS.glob("*/*.json")
+        if path.name not in ("machine.json", "benchmarks.json")
+    ]
+    assert files
+    for path in files:
+        facts = json.loads(path.with_suffix(".facts").read_text())
+        assert {"LMDB", "HDF5", "file system", "kernel", "CPU", "page cache"} <= set(facts)
