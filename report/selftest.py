@@ -1,0 +1,271 @@
+"""Does the suite find what is slower, and nothing else? What `tox run -e selftest` runs.
+
+python -m report.selftest [--runs N]
+
+In a clone that is removed at the end, `asv continuous` compares two commits of the same code,
+and then that code with a commit in which the reading of one backend does 30% more work. The
+first must name no benchmark, the second some of that backend's reads and no other.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from report import bench, checks
+
+RUNS = 5
+BACKEND = "lmdb"
+# The main reads and writes of every backend; PNG files are too slow for 10,000 to be written.
+BENCHMARKS = (
+    r"^many_images\.ReadMany\..*, (1000|10000)\)"
+    r"|^single_image\.ReadOne\."
+    r"|^access_patterns\.ReadBatches\..*'shuffled', 256"
+    r"|^many_images\.WriteMany\..*(, 1000|'(lmdb|hdf5)', 10000)\)"
+)
+PLANT = """
+
+# What the selftest looks for: 30% of the images are read a second time.
+
+
+def _read_more(self, wanted, images, labels, sums):
+    ImageStore._read(self, wanted, images, labels, sums)
+    again = round(0.3 * len(wanted))
+    images, labels = np.empty_like(images[:again]), np.empty_like(labels[:again])
+    sums = None if sums is None else np.empty_like(sums[:again])
+    ImageStore._read(self, wanted[:again], images, labels, sums)
+
+
+def _read_one_more(self, index, _read_one=LmdbStore._read_one):
+    if index % 10 < 3:
+        _read_one(self, index)
+    return _read_one(self, index)
+
+
+LmdbStore._read, LmdbStore._read_one = _read_more, _read_one_more
+"""
+
+
+class Named(NamedTuple):
+    """A line of the table of `asv continuous`.
+
+    Attributes
+    ----------
+    mark : str
+        "+" for slower, "-" for faster.
+    ratio : float
+        The time of the second commit over that of the first.
+    benchmark : str
+        With its parameters.
+    """
+
+    mark: str
+    ratio: float
+    benchmark: str
+
+    @property
+    def planted(self) -> bool:
+        """Whether this is what was planted: a slower read of that backend."""
+        return self.mark == "+" and is_planted(self.benchmark)
+
+    def __str__(self) -> str:
+        return f"{self.benchmark} x {self.ratio:.2f}"
+
+
+class Run(NamedTuple):
+    """What one `asv continuous` named, and measured: the figures of both commits."""
+
+    named: list[Named]
+    before: dict[str, float]
+    after: dict[str, float]
+
+
+def is_planted(benchmark: str) -> bool:
+    """Whether the planted commit does more work in this benchmark."""
+    return f"'{BACKEND}'" in benchmark and ".Read" in benchmark
+
+
+def named(output: str) -> list[Named]:
+    """Return what a table of `asv continuous` names; it prints no other lines that begin so.
+
+    Raises
+    ------
+    checks.ObstacleError
+        asv came to no verdict.
+    """
+    if "BENCHMARKS HAVE CHANGED" not in output and "BENCHMARKS NOT SIGNIFICANTLY" not in output:
+        raise checks.ObstacleError("asv came to no verdict; it printed\n" + indented(output))
+    found = []
+    for line in output.splitlines():
+        if line.startswith(("| + ", "| - ")):
+            mark, _, _, ratio, benchmark = (cell.strip() for cell in line.strip("|").split("|"))
+            found.append(Named(mark, float(ratio), benchmark))
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Run the test; return 1 where one of its runs came out wrong."""
+    parser = argparse.ArgumentParser(
+        prog="tox run -e selftest --",
+        description="Compare the same code, and a slower one: does asv name what is slower alone?",
+    )
+    parser.add_argument("--runs", type=int, default=RUNS, help="of each kind (%(default)s)")
+    runs: int = parser.parse_args(arguments).runs
+    return bench.unless_obstructed(lambda: selftest(runs))
+
+
+def selftest(runs: int) -> int:
+    """Run everything; return the exit code."""
+    bench.remember_machine()
+    with bench.scratch(2 << 30) as scratch:
+        clone = Clone(Path(scratch))
+        same = [clone.compare("same code", clone.same, run) for run in range(1, runs + 1)]
+        planted = [clone.compare("planted", clone.planted, run) for run in range(1, runs + 1)]
+        lines = [*clone.head(), "", *report(same, planted)]
+    text = "\n".join(lines)
+    print(f"\n{text}")
+    kept = bench.ROOT / ".asv" / "selftest.txt"
+    kept.write_text(f"{text}\n")
+    print(f"\nThe same is in {kept}")
+    return 0 if all(map(quiet, same)) and all(map(found_alone, planted)) else 1
+
+
+class Clone:
+    """A clone of the repository, with a commit of the same code and one with a slower read."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.path = scratch / "clone"
+        self.temporary = scratch / "tmp"
+        self.temporary.mkdir()
+        git(bench.ROOT, "clone", "--quiet", str(bench.ROOT), str(self.path))
+        self.base = git(self.path, "rev-parse", "HEAD")
+        self.same = self.commit("The same code")
+        git(self.path, "reset", "--quiet", "--hard", self.base)
+        with open(self.path / "storage_impl" / f"{BACKEND}.py", "a") as module:
+            module.write(PLANT)
+        self.planted = self.commit("A slower read")
+
+    def commit(self, message: str) -> str:
+        """Commit what is there, changed or not; return the commit."""
+        who = ["-c", "user.name=selftest", "-c", "user.email=selftest@localhost"]
+        options = ["--quiet", "--all", "--allow-empty", "--no-verify", "--no-gpg-sign"]
+        git(self.path, *who, "commit", *options, "--message", message)
+        return git(self.path, "rev-parse", "HEAD")
+
+    def compare(self, kind: str, commit: str, number: int) -> Run:
+        """Compare a commit with the code as it is."""
+        from report import noise
+
+        print(f"{kind}, run {number}: ", end="", flush=True)
+        start = time.monotonic()
+        asv = [sys.executable, "-m", "asv", "continuous", self.base, commit, "--interleave-rounds"]
+        done = subprocess.run(
+            [*asv, "--show-stderr", "--factor", str(noise.FACTOR), "--bench", BENCHMARKS],
+            cwd=self.path,
+            env=os.environ | {"TMPDIR": str(self.temporary)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        found = named(done.stdout)
+        print(f"{verdict(found)} ({time.monotonic() - start:.0f} s)", flush=True)
+        figures = [noise.medians(str(self.results(of))) for of in (self.base, commit)]
+        return Run(found, *figures)
+
+    def results(self, commit: str) -> Path:
+        """Return the file of results of a commit."""
+        (path,) = self.path.glob(f".asv/results/*/{commit[:8]}-*.json")
+        return path
+
+    def head(self) -> list[str]:
+        """Return what it was measured with."""
+        from asv.benchmarks import Benchmarks
+        from asv.config import Config
+        from asv.results import Results
+
+        from report import facts, summary
+
+        path = self.results(self.base)
+        conf = Config()
+        conf.results_dir = str(path.parent.parent)
+        results = Results.load(str(path))
+        measured = summary.Measured(results, Benchmarks.load(conf))
+        return summary.head(results, facts.facts_of(path), measured)
+
+
+def quiet(run: Run) -> bool:
+    """Whether nothing was named."""
+    return not run.named
+
+
+def found_alone(run: Run) -> bool:
+    """Whether what was planted was named, and nothing else."""
+    return bool(run.named) and all(line.planted for line in run.named)
+
+
+def verdict(found: Sequence[Named]) -> str:
+    """Return what was named, in a line."""
+    slower = [line.ratio for line in found if line.planted]
+    other = [str(line) for line in found if not line.planted]
+    said = []
+    if slower:
+        many = f"{len(slower)} reads of {BACKEND}" if len(slower) > 1 else f"1 read of {BACKEND}"
+        said.append(f"{many}, x {min(slower):.2f} to {max(slower):.2f}")
+    return "; ".join(said + other) or "nothing"
+
+
+def report(same: Sequence[Run], planted: Sequence[Run]) -> list[str]:
+    """Return the table of the runs, and how far apart the figures of the same code are."""
+    from report import noise
+
+    sides = [side for run in same for side in (run.before, run.after)]
+    apart = noise.spreads(sides)
+    within = [noise.spreads([run.before, run.after]) for run in same]
+    pairs = {name: max(run.get(name, 0.0) for run in within) for name in apart}
+    lines = [
+        f"asv continuous --interleave-rounds --factor {noise.FACTOR} names",
+        *(f"  same code {number}  {verdict(run.named)}" for number, run in enumerate(same, 1)),
+        *(f"  planted   {number}  {verdict(run.named)}" for number, run in enumerate(planted, 1)),
+        "",
+        f"same code: nothing was named in {count(map(quiet, same))}",
+        f"a read of {BACKEND} with 30% more work: found, and nothing else named, in "
+        f"{count(map(found_alone, planted))}",
+        "",
+        "How far apart the figures of the same code are: the two sides of a run at most, and all "
+        f"{len(sides)};",
+        "and in how many runs the planted work was found.",
+        "",
+        "a run    all  found  benchmark",
+    ]
+    for name in sorted(apart):
+        found = sum(any(line.benchmark == name for line in run.named) for run in planted)
+        of = f"{found} of {len(planted)}" if is_planted(name) else ""
+        lines.append(f"{pairs[name]:5.1%}  {apart[name]:5.1%}  {of:6}  {name}")
+    return [*lines, "", "For asv.conf.json:", "", noise.entries(apart)]
+
+
+def count(outcomes: Iterable[bool]) -> str:
+    """Return how many are true, of how many."""
+    listed = list(outcomes)
+    return f"{sum(listed)} of {len(listed)}"
+
+
+def indented(text: str) -> str:
+    """Return the end of an output, as lines that stay as they are."""
+    return "\n".join(f"    {line}" for line in text.splitlines()[-40:])
+
+
+def git(directory: Path, *arguments: str) -> str:
+    """Return what git prints."""
+    done = subprocess.run(
+        ["git", *arguments], cwd=directory, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
