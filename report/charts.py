@@ -141,8 +141,8 @@ WORKLOADS = (
     Workload(
         "processes",
         "Many processes",
-        "10,000 images by two processes that are running, each an equal part",
-        Source(f"{_READ_PROCESSES}.time_read", where={"start": "spawn", "processes": 2}),
+        "5,000 images by four processes that are running, each an equal part",
+        Source(f"{_READ_PROCESSES}.time_read", where={"start": "spawn", "processes": 4}),
         floors=Source(_READ_MANY, where=_MANY),
     ),
     Workload(
@@ -205,7 +205,7 @@ SECTIONS = (
     ),
     Section(
         "size",
-        "Which size of image",
+        "Which size",
         (
             Chart(
                 "size-write",
@@ -232,7 +232,7 @@ SECTIONS = (
     ),
     Section(
         "access",
-        "In which order",
+        "Which order",
         (
             Chart(
                 "batches",
@@ -324,7 +324,7 @@ SECTIONS = (
     ),
     Section(
         "cold",
-        "Cold against warm",
+        "Cold and warm",
         (
             Chart(
                 "cold-many",
@@ -351,7 +351,7 @@ SECTIONS = (
     ),
     Section(
         "durability",
-        "Against a power cut",
+        "Power cuts",
         (
             Chart(
                 "durable-one",
@@ -371,7 +371,7 @@ SECTIONS = (
     ),
     Section(
         "growth",
-        "As a store grows",
+        "Growth",
         (
             Chart(
                 "append",

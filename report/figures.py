@@ -48,7 +48,7 @@ def points(chart: Chart, measured: Measured) -> Iterator[list[Any]]:
         for parameters, images, figure in chosen(source, measured):
             yield [
                 said(parameters.get(chart.panel, "")),
-                said(parameters.get(chart.line, source.line)),
+                said(parameters.get(chart.line, source.line if chart.x else "")),
                 str(parameters["backend"]),
                 said(parameters.get(chart.x, source.line)),
                 *cost(figure, images if each else 1),

@@ -61,6 +61,8 @@ function digits(value) {
   return value.toFixed(size >= 9.995 ? 1 : size >= 0.0995 || size === 0 ? 2 : 3);
 }
 
+const times = (factor) => (factor < 9.95 ? factor.toFixed(factor < 1.095 ? 2 : 1) : digits(Math.round(factor)).replace(".0", ""));
+
 function said(value, unit, [factor, name] = unitFor(value, UNITS[unit])) {
   return name ? `${digits(value / factor)} ${name}` : digits(value / factor);
 }
@@ -257,7 +259,7 @@ function summary(cells) {
   const close = others.filter(([, { verdict }]) => verdict === "noise").map(([name]) => name);
   if (close.length) return `${[best, ...close].join(" or ")}: no difference beyond the noise.`;
   const [next, second] = others[0];
-  const ahead = first.cost[0] ? `${digits(second.cost[0] / first.cost[0])} times less than ${next}` : `less than ${next}`;
+  const ahead = first.cost[0] ? `${times(second.cost[0] / first.cost[0])} times less than ${next}` : `less than ${next}`;
   const doubt = second.verdict === "unknown" ? "; too few samples to tell it from noise" : "";
   return `${best}: ${ahead}${doubt}.`;
 }
@@ -282,7 +284,7 @@ function verdictCell(workload, backend, found, scale) {
   },
   element("span", { class: "cost" }, said(value, workload.unit, scale)),
   word && element("span", { class: found.verdict === "best" ? "mark" : "none" }, ` ${found.verdict === "best" ? "✓ " : ""}${word}`),
-  found.floor === undefined ? "" : element("small", {}, `${digits(found.floor)} × floor`));
+  found.floor === undefined ? "" : element("small", {}, `${times(found.floor)} × floor`));
 }
 
 function drawVerdict(choice, verdict) {
@@ -360,9 +362,9 @@ function yAxis(chart, points, scale) {
   };
 }
 
-function xAxis(chart, points, scale) {
+function xAxis(points, scale, narrow) {
   const values = unique(points.map(({ x }) => x));
-  if (values.every((x) => typeof x === "number" && x > 0) && values.length > 1) {
+  if (values.every((x) => typeof x === "number" && x > 0) && values.length > 2) {
     const sorted = values.toSorted((a, b) => a - b);
     const even = scale === "log";
     // On a linear axis all but the largest counts fall together.
@@ -371,11 +373,12 @@ function xAxis(chart, points, scale) {
       joined: true,
       type: even ? "log" : "linear",
       tickvals: ticks,
-      ticktext: ticks.map((x) => count(x)),
+      ticktext: ticks.map((x) => (narrow ? x.toLocaleString("en", { notation: "compact" }) : count(x))),
+      tickangle: 0,
     };
   }
   return {
-    joined: chart.joined ?? values.every((x) => typeof x === "number"),
+    joined: false,
     type: "category",
     categoryorder: "array",
     categoryarray: values.map((x) => plain(count(x))),
@@ -440,19 +443,17 @@ function layout(chart, x, y, panels, wide) {
     font: { family: "system-ui, sans-serif", size: 13 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { l: 64, r: 12, t: 24, b: 44 },
+    margin: { l: 20, r: 12, t: 24, b: 44 },
     height: wide ? 320 : 320 + (panels.length - 1) * 220,
     hovermode: "closest",
     hoverlabel: { align: "left" },
     dragmode: false,
     scattermode: x.joined ? "overlay" : "group",
     scattergap: 0.4,
-    legend: { orientation: "h", x: 0, xanchor: "left", y: 1, yanchor: "bottom", yref: "container", itemclick: false, itemdoubleclick: false },
+    legend: { orientation: "h", x: 0, xref: "container", xanchor: "left", y: 0.995, yref: "container", yanchor: "top", itemclick: false, itemdoubleclick: false },
     annotations: [],
     ...chart.layout,
   };
-  made.legend.y = 0.995;
-  made.legend.yanchor = "top";
   const { joined: _, ...xPart } = x;
   const gap = wide ? 0.03 : 0.3 / panels.length;
   const span = (1 - gap * (panels.length - 1)) / panels.length;
@@ -464,7 +465,7 @@ function layout(chart, x, y, panels, wide) {
       ...xPart,
       anchor: `y${number}`,
       domain: wide ? domain : [0, 1],
-      title: { text: plain(chart.label), standoff: 8 },
+      title: { text: plain(chart.label), standoff: 8, font: { size: 12 } },
       fixedrange: true,
       showgrid: false,
       zeroline: false,
@@ -477,7 +478,8 @@ function layout(chart, x, y, panels, wide) {
       anchor: `x${number}`,
       domain: wide ? [0, 1] : domain,
       showticklabels: !wide || place === 0,
-      title: { text: place && wide ? "" : plain(chart.y), standoff: 6 },
+      title: { text: place && wide ? "" : plain(chart.y), standoff: 10, font: { size: 12 } },
+      automargin: true,
       fixedrange: true,
       zeroline: false,
       ticks: "",
@@ -502,7 +504,8 @@ function draw(plot, chart, points, scale) {
   const measured = points.filter(({ value }) => typeof value === "number");
   const panels = unique(measured.map(({ panel }) => panel));
   const lines = unique(measured.map(({ line }) => line));
-  const x = xAxis(chart, measured, scale);
+  const x = xAxis(measured, scale, plot.clientWidth < 480);
+  if (chart.joined) x.joined = true;
   const y = yAxis(chart, measured, scale);
   const wide = plot.clientWidth >= 260 * panels.length;
   const made = layout(chart, x, y, panels, wide);
@@ -565,13 +568,17 @@ async function drawVersions(choice, want, number) {
     byId("versions").dataset.state = "ready";
     return;
   }
-  const name = libraries.includes(want.library) ? want.library : libraries[0];
   const workload = index.workloads.find(({ id }) => id === want.workload) ??
     index.workloads.find(({ id }) => id === "read");
+  // The versions around the chosen environment, or the most versions that there are.
+  const groupOf = (each) =>
+    byLibrary[each].find(({ environments }) => environments.includes(choice.environment.name)) ?? byLibrary[each][0];
+  const changed = (each) =>
+    Object.values(groupOf(each).lines[workload.id]).flat().some((found) => found && found[0] !== null);
+  const name = libraries.includes(want.library) ? want.library : libraries.find(changed) ?? libraries[0];
   fill("library", libraries.map((each) => [each, each]), name);
   fill("workload", index.workloads.map(({ id, title }) => [id, title]), workload.id);
-  // The versions around the chosen environment, or the most versions that there are.
-  const group = byLibrary[name].find(({ environments }) => environments.includes(choice.environment.name)) ?? byLibrary[name][0];
+  const group = groupOf(name);
   const lines = Object.entries(group.lines[workload.id]);
   const changes = [];
   const points = lines.flatMap(([backend, cells]) => cells.flatMap((found, place) => {
@@ -580,7 +587,7 @@ async function drawVersions(choice, want, number) {
     const point = { panel: "", line: "", backend, x: group.versions[place] || "none", value, low, high, samples };
     if (factor !== null) {
       const from = group.versions[place - 1] || "none";
-      const word = factor > 1 ? `${digits(factor)} times slower` : `${digits(1 / factor)} times faster`;
+      const word = factor > 1 ? `${times(factor)} times slower` : `${times(1 / factor)} times faster`;
       const sized = workload.unit.startsWith("bytes") ? word.replace("slower", "larger").replace("faster", "smaller") : word;
       point.note = `${sized} than with ${from}`;
       changes.push({ ...point, factor, text: `${backend}, ${name} ${from} to ${point.x}: ${sized}.` });
