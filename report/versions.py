@@ -1,0 +1,150 @@
+"""Measure HEAD with several versions of each library: what `tox run -e versions` runs.
+
+python -m report.versions [ARGUMENT OF asv run ...]
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from report import bench, checks
+
+VERSIONS = Path("benchmarks", "versions.json")
+LIBRARIES = ("numpy", "Pillow", "lmdb", "h5py")
+SPACE = 4 << 30  # bytes; an environment takes about 150 MB
+
+# What a library can change, with all samples, in about 100 seconds an environment.
+SELECTED = (
+    r"^calibration\.",
+    r"^many_images\.WriteMany\.time_write\('\w+', 1000\)",
+    r"^many_images\.WriteMany\.time_write\('(lmdb|hdf5)', 10000\)",  # PNG: 3 seconds a sample
+    r"^many_images\.ReadMany\.time_read\('\w+', 10{3,4}\)",
+    r"^single_image\.",
+    r"^access_patterns\.ReadBatches\.time_read\('\w+', 'shuffled', 256\)",
+    r"^access_patterns\.ReadLabels\.time_read\('\w+', 10000\)",
+    r"^startup\.OpenStore\.time_open\('\w+', 10000\)",
+    r"^disk_usage\.DiskUsage\.\w+\('\w+', 10000\)",
+    r"^floor\.Png\.\w+\(1000\)",
+)
+
+
+def main(given: list[str]) -> int:
+    """Run the sweep; return the exit code."""
+    return bench.unless_obstructed(lambda: measure(given))
+
+
+def measure(given: list[str]) -> int:
+    """Make the environments, measure in them, publish and print the tables; return the code."""
+    # Imported after the checks: asv itself needs a Python that it supports.
+    from asv.benchmarks import Benchmarks
+    from asv.commands import make_argparser
+    from asv.config import Config
+    from asv.environment import get_environments
+    from asv.util import load_json
+
+    from report import by_version, results, summary
+
+    parser, _ = make_argparser()
+    options = parser.parse_args(["run", "--show-stderr", *given])
+    options.bench = options.bench or list(SELECTED)
+    conf = Config.load()
+    conf.include = environments(conf, load_json(VERSIONS, js_comments=True))
+    chosen = list(get_environments(conf, options.env_spec))
+    before = summary.result_files(conf.results_dir)
+    machine = bench.remember_machine(options.machine)
+    with bench.scratch(SPACE) as directory:
+        create(chosen)
+        code = run_asv(conf, options, directory)
+        changed = summary.result_files(conf.results_dir).items() - before.items()
+        if not changed:
+            print("\nNo results were saved: there is nothing to publish.")
+            return code
+        if failure := bench.asv("publish"):
+            return failure
+    names = {environment.name for environment in chosen}
+    found = [
+        result
+        for result in results.read_all(conf.results_dir, Benchmarks.load(conf))
+        if result.machine == machine and result.environment in names
+    ]
+    newest = max(found, key=lambda result: result.date).commit
+    dataset = Path(os.environ.get("STORAGE_IMPL_DATASET", "")).name or "synthetic"
+    print(f"\ncommit {newest[:8]}, images {dataset!a}\n")
+    print(by_version.text([each for each in found if each.commit == newest], dataset))
+    bench.say_where(conf, code)
+    return code
+
+
+def environments(conf: Any, listed: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Return the environments of the sweep beside the default one, as asv's `include` has them.
+
+    Parameters
+    ----------
+    conf : Config
+        asv's, of which the first version of each library is the default.
+    listed : list of dict of str to str
+        For each environment the versions that are not the default, by library.
+
+    Raises
+    ------
+    ObstacleError
+        If something is listed that is not varied.
+    """
+    default = {name: versions[0] for name, versions in conf.matrix["req"].items()}
+    for other in listed:
+        if not other or not other.keys() <= set(LIBRARIES):
+            raise checks.ObstacleError(
+                f"{VERSIONS} has the line {other}, and what can be varied is "
+                f"{', '.join(LIBRARIES)}: correct it."
+            )
+    return [{"python": conf.pythons[0], "req": {**default, **other}} for other in listed]
+
+
+def create(environments: list[Any]) -> None:
+    """Make the environments that are not there yet, all before anything is measured.
+
+    Raises
+    ------
+    ObstacleError
+        If one cannot be made.
+    """
+    from asv.util import ProcessError
+
+    for number, environment in enumerate(environments, 1):
+        named = ", ".join(f"{name} {environment.requirements[name]}" for name in LIBRARIES)
+        print(f"Environment {number} of {len(environments)}: {named}", flush=True)
+        try:
+            environment.create()
+        except ProcessError as error:
+            raise checks.ObstacleError(
+                f"There is no environment with {named}, and nothing was measured. If pip found "
+                "all of these versions but one, that one has no wheel for this Python and "
+                f"platform: take it out of {VERSIONS}. {checks.advice(bench.ROOT)}"
+            ) from error
+
+
+def run_asv(conf: Any, options: Any, scratch: str) -> int:
+    """Run asv in the environments of `conf`; return its exit code.
+
+    In this process: a configuration file would have to lie beside asv.conf.json, since asv takes
+    the directory of the file for that of the project.
+    """
+    from asv.commands.run import Run
+    from asv.console import log
+    from asv.util import UserError
+
+    os.environ["TMPDIR"] = tempfile.tempdir = scratch
+    log.enable(options.verbose)
+    try:
+        return int(Run.run_from_conf_args(conf, options) or 0)
+    except UserError as error:
+        log.error(str(error))
+        return 1
+    finally:
+        log.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
