@@ -50,9 +50,15 @@ class Row(NamedTuple):
 
 def main(arguments: list[str]) -> int:
     """Compare two commits; return the exit code."""
-    verdicts = []
-    bench.unless_obstructed(lambda: verdicts.append(compare(arguments)) or 0)
-    return verdicts[0] if verdicts else BROKEN
+    verdict = BROKEN
+
+    def command() -> int:
+        nonlocal verdict
+        verdict = compare(arguments)
+        return verdict
+
+    bench.unless_obstructed(command)
+    return verdict
 
 
 def compare(given: list[str]) -> int:
@@ -85,7 +91,6 @@ def write_configuration() -> Path:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     settings["repo"] = str(bench.ROOT)
-    settings["plugins"] = []  # they are for the site
     for name in ("benchmark_dir", "env_dir"):
         settings[name] = str(bench.ROOT / settings[name])
     settings["results_dir"] = str(directory / ".asv" / "results")
@@ -111,9 +116,9 @@ def tables(configuration: Path, base: str, options: Any) -> str:
 def rows(comparison: str) -> Iterator[Row]:
     """Return the lines of asv's tables, without their heads."""
     for line in comparison.splitlines():
-        cells = [cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|", 4)]
-        if line.startswith("|") and cells[0] != "Change" and not re.fullmatch("[-:]+", cells[0]):
-            yield Row(*cells)
+        if line.startswith("|") and not line.startswith(("|-", "| Change")):
+            cells = line.removeprefix("|").removesuffix("|").split("|", 4)
+            yield Row(*map(str.strip, cells))
 
 
 def judge(compared: list[Row], factor: float) -> tuple[int, str]:
