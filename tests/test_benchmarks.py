@@ -31,6 +31,29 @@ THREADS = (
     [BACKENDS, ["1", "2", "4"], ["'shared'", "'own'"]],
     ["backend", "threads", "stores"],
 )
+DURABLE = ([BACKENDS, ["True", "False"]], ["backend", "durable"])
+SIZES = ([BACKENDS, ["24", "32", "64", "128", "256"]], ["backend", "side"])
+SIZES_LARGE = ([BACKENDS, ["512"]], ["backend", "side"])
+LEVELS = ([["0", "1", "6", "9"], ["32", "256"]], ["level", "side"])
+LAYOUTS = (
+    [["'contiguous'", "'1 a chunk'", "'16 a chunk'", "'64 a chunk'", "'16 a chunk, gzip'"]],
+    ["layout"],
+)
+AUTO_CHUNKS = ([["'contiguous'", "'chunks=True'", "\"compression='gzip'\""]], ["layout"])
+KEYS = ([["'ascending'", "'shuffled'"]], ["keys"])
+READAHEAD = ([["True", "False"]], ["readahead"])
+SYNC = (
+    [
+        [
+            "'default'",
+            "'metasync=False'",
+            "'sync=False'",
+            "'sync=False, then sync'",
+            "'writemap=True'",
+        ]
+    ],
+    ["options"],
+)
 
 # Results are kept under these names for years: a name that changes ends its history.
 EXPECTED = {
@@ -49,6 +72,9 @@ EXPECTED = {
     ),
     "calibration.Cpu.time_work": NONE,
     "calibration.Disk.time_work": NONE,
+    "cold_cache.ColdOpen.time_open": ONE,
+    "cold_cache.ColdReadMany.time_read": ([BACKENDS, ["1000", "10000"]], ["backend", "count"]),
+    "cold_cache.ColdReadOne.time_read": ONE,
     "concurrency.ReadBesideWriter.time_read": ([BACKENDS, ["0", "1"]], ["backend", "writers"]),
     "concurrency.ReadOwnStores.time_read": ([BACKENDS, ["2", "4"]], ["backend", "processes"]),
     "concurrency.ReadProcesses.time_read": PROCESSES,
@@ -61,6 +87,10 @@ EXPECTED = {
     "disk_usage.DiskUsage.track_apparent": STORES,
     "disk_usage.DiskUsageLarge.track_allocated": STORES_LARGE,
     "disk_usage.DiskUsageLarge.track_apparent": STORES_LARGE,
+    "durability.WriteBatches.time_write": DURABLE,
+    "durability.WriteBatches.time_write_close": DURABLE,
+    "durability.WriteOneByOne.time_write": DURABLE,
+    "durability.WriteOneByOne.time_write_close": DURABLE,
     "floor.Memory.time_copy": FLOORS,
     "floor.MemoryLarge.time_copy": FLOORS_LARGE,
     "floor.OneHdf5.time_read": NONE,
@@ -78,6 +108,18 @@ EXPECTED = {
     "floor.RawFile.time_write": FLOORS,
     "floor.RawFileLarge.time_read": FLOORS_LARGE,
     "floor.RawFileLarge.time_write": FLOORS_LARGE,
+    "growth.Append.time_append": ([BACKENDS, ["0", "10000"]], ["backend", "held"]),
+    "growth.AppendSteps.time_append": ONE,
+    "growth.WriteAmplification.track_written": (
+        [BACKENDS, ["'one call'", "'1,000 by 1,000'", "'one by one'"]],
+        ["backend", "calls"],
+    ),
+    "image_size.ReadSize.time_read": SIZES,
+    "image_size.ReadSizeLarge.time_read": SIZES_LARGE,
+    "image_size.SizeOnDisk.track_ratio": SIZES,
+    "image_size.SizeOnDiskLarge.track_ratio": SIZES_LARGE,
+    "image_size.WriteSize.time_write": SIZES,
+    "image_size.WriteSizeLarge.time_write": SIZES_LARGE,
     "many_images.ReadMany.time_read": STORES,
     "many_images.ReadManyLarge.time_read": STORES_LARGE,
     "many_images.WriteMany.time_write": STORES,
@@ -92,6 +134,38 @@ EXPECTED = {
     "startup.Import.timeraw_png": NONE,
     "startup.Import.timeraw_storage_impl": NONE,
     "startup.OpenStore.time_open": ([BACKENDS, ["1", "1000", "10000"]], ["backend", "count"]),
+    "tuning.Hdf5AutoChunks.time_read": AUTO_CHUNKS,
+    "tuning.Hdf5AutoChunks.time_read_one": AUTO_CHUNKS,
+    "tuning.Hdf5Layout.time_read": LAYOUTS,
+    "tuning.Hdf5Layout.time_read_one": LAYOUTS,
+    "tuning.Hdf5Layout.time_write": LAYOUTS,
+    "tuning.Hdf5Layout.track_ratio": LAYOUTS,
+    "tuning.Hdf5Selection.time_read": (
+        [["'contiguous'", "'16 a chunk'"], ["'list'", "'one by one'", "'everything'"]],
+        ["layout", "how"],
+    ),
+    "tuning.LmdbKeys.time_read": KEYS,
+    "tuning.LmdbKeys.time_write": KEYS,
+    "tuning.LmdbKeys.track_ratio": KEYS,
+    "tuning.LmdbMapSize.time_write": (
+        [["'doubled when full'", "'large from the start'"]],
+        ["map"],
+    ),
+    "tuning.LmdbPut.time_write": (
+        [["'put'", "'put, append=True'", "'putmulti'", "'putmulti, append=True'"]],
+        ["how"],
+    ),
+    "tuning.LmdbReadahead.time_read": READAHEAD,
+    "tuning.LmdbReadahead.time_read_one": READAHEAD,
+    "tuning.LmdbReadaheadCold.time_read": READAHEAD,
+    "tuning.LmdbReadaheadCold.time_read_one": READAHEAD,
+    "tuning.LmdbSync.time_write": SYNC,
+    "tuning.LmdbSync.time_write_one": SYNC,
+    "tuning.PngCodec.time_decode": LEVELS,
+    "tuning.PngCodec.time_encode": LEVELS,
+    "tuning.PngLevel.time_read": LEVELS,
+    "tuning.PngLevel.time_write": LEVELS,
+    "tuning.PngLevel.track_ratio": LEVELS,
 }
 WRITES = [name for name in EXPECTED if name.endswith("time_write")]
 
@@ -114,7 +188,7 @@ def smallest(name: str) -> list[tuple[Any, ...]]:
 def few_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give asv's working directory, where a `setup_cache` makes 1,000 images at most."""
     load = datasets.load
-    monkeypatch.setattr(datasets, "load", lambda count: load(min(count, 1_000)))
+    monkeypatch.setattr(datasets, "load", lambda count, size=32: load(min(count, 1_000), size))
     monkeypatch.delenv(datasets.VARIABLE, raising=False)
     monkeypatch.delenv("ASV_ENV_DIR", raising=False)
     # For other processes, in another directory: the package may not be installed.
@@ -171,9 +245,9 @@ def test_writes_are_measured_one_by_one(name: str) -> None:
 
 
 def test_units() -> None:
-    """What is tracked are bytes or seconds."""
+    """What is tracked are bytes, seconds, or how much more is stored or written than was given."""
     units = {b.unit for b in found().values() if b.type == "track"}
-    assert units == {"bytes", "seconds"}
+    assert units == {"bytes", "seconds", "file bytes/raw", "stored/raw", "written/given"}
 
 
 @pytest.mark.parametrize(
@@ -190,7 +264,9 @@ def test_runs(name: str, parameters: tuple[Any, ...], few_images: Path) -> None:
         assert result > 0
     # What is shared by the benchmarks of a run stays: the images, and stores to read.
     kept = {path.name for path in few_images.iterdir()} - {"images.npy", "labels.npy"}
-    assert all(entry.split("-")[0] in (*common.BACKENDS, "floor") for entry in kept)
+    assert all(
+        entry.split("-")[0] in (*common.BACKENDS, "floor", "images", "tuning") for entry in kept
+    )
 
 
 @pytest.mark.parametrize(

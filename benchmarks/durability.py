@@ -1,0 +1,87 @@
+"""What does it cost that a write survives a power cut, and not the end of the process alone?
+
+The article's comparison syncs LMDB and neither PNG nor HDF5. Here each backend is measured both
+ways. A store that is not durable syncs when it is closed: `time_write_close` counts that, and
+is the figure for a program that needs its images on the disk at its end.
+"""
+
+import os
+
+from benchmarks.common import BACKENDS, StoreSuite, facts, version
+
+
+class DurableSuite(StoreSuite):
+    """Base of the writes that are durable or not."""
+
+    params = (BACKENDS, (True, False))
+    param_names = ("backend", "durable")
+
+    count: int
+
+    def setup(self, backend: str, durable: bool) -> None:
+        """Open an empty store; once in a process, write to it and look at what is there."""
+        self.open_empty(backend, durable)
+        if self.first:
+            self.write()
+            self.compare(self.store)
+            self.teardown()
+            self.open_empty(backend, durable)
+
+    def open_empty(self, backend: str, durable: bool) -> None:
+        """Start a sample with an empty store, and nothing else that waits for the disk."""
+        self.begin(self.count)
+        self.store = self.new_store(backend, durable=durable)
+        if hasattr(os, "sync"):
+            os.sync()
+
+    def write(self) -> None:
+        """Write all images."""
+        raise NotImplementedError
+
+
+class WriteOneByOne(DurableSuite):
+    """`write_one` of each of 100 images into an empty store that is open."""
+
+    count = 100
+    version = version(1)
+
+    def write(self) -> None:
+        """Write all images, one by one."""
+        for image, label in zip(self.images, self.labels, strict=True):
+            self.store.write_one(image, label)
+
+    @facts(images=100)
+    def time_write(self, backend: str, durable: bool) -> None:
+        """Write 100 images."""
+        self.write()
+
+    @facts(images=100)
+    def time_write_close(self, backend: str, durable: bool) -> None:
+        """Write 100 images, and close the store."""
+        self.write()
+        self.store.close()
+
+
+class WriteBatches(DurableSuite):
+    """`write_many` of 5 batches of 100 images into an empty store that is open."""
+
+    count = 500
+    batch = 100
+    version = version(1)
+
+    def write(self) -> None:
+        """Write all images, batch by batch."""
+        for start in range(0, len(self.images), self.batch):
+            here = slice(start, start + self.batch)
+            self.store.write_many(self.images[here], self.labels[here])
+
+    @facts(images=500)
+    def time_write(self, backend: str, durable: bool) -> None:
+        """Write 500 images."""
+        self.write()
+
+    @facts(images=500)
+    def time_write_close(self, backend: str, durable: bool) -> None:
+        """Write 500 images, and close the store."""
+        self.write()
+        self.store.close()

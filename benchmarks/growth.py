@@ -1,0 +1,152 @@
+"""What does it cost that a store grows, and how much is written for an image?"""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+import storage_impl
+from benchmarks.common import BACKENDS, StoreSuite, compare, discard, facts, version
+
+
+class Append(StoreSuite):
+    """`write_many` of 1,000 images to a store that is open and holds `held`; not synced."""
+
+    params = (BACKENDS, (0, 10_000))
+    param_names = ("backend", "held")
+    version = version(1)
+
+    def setup(self, backend: str, held: int) -> None:
+        """Open a store of `held` images; once in a process, append and look at what is there."""
+        self.open_held(backend, held)
+        if self.first:
+            before = len(self.store)
+            self.time_append(backend, held)
+            with storage_impl.open_store(self.store.path) as reader:
+                images, labels = reader.read_many()
+            compare(images, np.concatenate([self.images[:before], self.images[:1_000]]))
+            compare(labels, np.concatenate([self.labels[:before], self.labels[:1_000]]))
+            self.teardown()
+            self.open_held(backend, held)
+
+    def open_held(self, backend: str, held: int) -> None:
+        """Start a sample with a store of its own."""
+        self.begin(10_000)
+        if held:
+            path = self.scratch / "store"
+            shutil.copytree(self.stored(backend), path, copy_function=_link)
+            self.store = storage_impl.open_store(path, "a")
+            self.undo.callback(discard, self.store)
+        else:
+            self.store = self.new_store(backend)
+
+    @facts(images=1_000)
+    def time_append(self, backend: str, held: int) -> None:
+        """Append 1,000 images."""
+        self.store.write_many(self.images[:1_000], self.labels[:1_000])
+
+
+def _link(source: str, target: str) -> None:
+    """Copy a file of a store, or give one that is never written again a second name."""
+    if Path(source).suffix in (".png", ".h5"):
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
+class AppendSteps(StoreSuite):
+    """`write_many` of 10,000 images in ten calls, into an empty store that is open; not synced.
+
+    LMDB's map is full twice on the way: what was written of that transaction is written
+    again into a map of twice the size. `many_images.WriteMany` is the same in one call.
+    """
+
+    params = (BACKENDS,)
+    param_names = ("backend",)
+    version = version(1)
+
+    def setup(self, backend: str) -> None:
+        """Open an empty store; once in a process, write to it and look at what is there."""
+        self.open_empty(backend)
+        if self.first:
+            self.time_append(backend)
+            self.compare(self.store)
+            self.teardown()
+            self.open_empty(backend)
+
+    def open_empty(self, backend: str) -> None:
+        """Start a sample with an empty store."""
+        self.begin(10_000)
+        self.store = self.new_store(backend)
+        self.step = len(self.images) // 10
+
+    @facts(images=10_000)
+    def time_append(self, backend: str) -> None:
+        """Append a tenth of the images, ten times."""
+        for start in range(0, len(self.images), self.step):
+            here = slice(start, start + self.step)
+            self.store.write_many(self.images[here], self.labels[here])
+
+
+class WriteAmplification(StoreSuite):
+    """Bytes that a durable store sends to the disk for each byte of pixels and labels.
+
+    They are the `write_bytes` of /proc/self/io, from the first write to the end of `close`:
+    whole pages of files that the process changed, again for each time that they were synced in
+    between. Not in it are what the file system writes for itself (its journal, inodes,
+    directories) and what the disk makes of all that. A system or a file system that does not
+    count it has no figure.
+    """
+
+    params = (BACKENDS, ("one call", "1,000 by 1,000", "one by one"))
+    param_names = ("backend", "calls")
+    unit = "written/given"
+    version = version(1)
+
+    def setup(self, backend: str, calls: str) -> None:
+        """Write, look at what is there, and count."""
+        self.begin(200 if calls == "one by one" else 3_000)
+        try:
+            self.written = self.write(backend, calls)
+        except NotImplementedError:
+            self.teardown()  # which asv leaves out when there is no figure
+            raise
+
+    def write(self, backend: str, calls: str) -> int:
+        """Write all images, and return the bytes that this sent to the disk."""
+        store = self.new_store(backend, durable=True)
+        before = bytes_sent()
+        if calls == "one by one":
+            for image, label in zip(self.images, self.labels, strict=True):
+                store.write_one(image, label)
+        else:
+            step = len(self.images) if calls == "one call" else 1_000
+            for start in range(0, len(self.images), step):
+                here = slice(start, start + step)
+                store.write_many(self.images[here], self.labels[here])
+        store.close()
+        sent = bytes_sent() - before
+        self.compare(store)
+        if sent == 0:
+            raise NotImplementedError("needs a file system whose writes are counted")
+        return sent
+
+    def track_written(self, backend: str, calls: str) -> float:
+        """Return the bytes written over the bytes given."""
+        return self.written / (self.images.nbytes + self.labels.nbytes)
+
+
+def bytes_sent(counters: Path = Path("/proc/self/io")) -> int:
+    """Return the bytes that this process has sent to the disk so far.
+
+    Raises
+    ------
+    NotImplementedError
+        The system does not count them.
+    """
+    try:
+        lines = counters.read_text().splitlines()
+    except OSError as error:
+        raise NotImplementedError("needs /proc/self/io") from error
+    return int(dict(line.split(": ") for line in lines)["write_bytes"])

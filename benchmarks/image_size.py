@@ -1,0 +1,102 @@
+"""What changes with the size of the images?
+
+The same 6 MiB of pixels, in images of 24 to 512 pixels a side, so that times are comparable
+from size to size.
+"""
+
+from typing import Any
+
+import storage_impl
+from benchmarks.common import BACKENDS, StoreSuite, facts, version
+
+SIDES = (24, 32, 64, 128, 256)
+LARGE_SIDES = (512,)
+PIXEL_BYTES = 6 << 20  # 8 images of 512 pixels a side
+
+
+class SizeSuite(StoreSuite):
+    """Base of the benchmarks of images of several sizes."""
+
+    params: tuple[tuple[Any, ...], ...] = (BACKENDS, SIDES)
+    param_names = ("backend", "side")
+
+    def begin_side(self, side: int) -> None:
+        """Start a sample on as many images as have 6 MiB of pixels."""
+        self.begin(PIXEL_BYTES // (side * side * 3), side)
+
+
+class WriteSize(SizeSuite):
+    """`write_many` of 6 MiB of pixels into an empty store that is open; not synced."""
+
+    version = version(1)
+
+    def setup(self, backend: str, side: int) -> None:
+        """Open an empty store; once in a process, write to it and look at what is there."""
+        self.open_empty(backend, side)
+        if self.first:
+            self.time_write(backend, side)
+            self.compare(self.store)
+            self.teardown()
+            self.open_empty(backend, side)
+
+    def open_empty(self, backend: str, side: int) -> None:
+        """Start a sample with an empty store."""
+        self.begin_side(side)
+        self.store = self.new_store(backend)
+
+    @facts(bytes=PIXEL_BYTES)
+    def time_write(self, backend: str, side: int) -> None:
+        """Write all images."""
+        self.store.write_many(self.images, self.labels)
+
+
+class WriteSizeLarge(WriteSize):
+    """`WriteSize` of images of 512 pixels a side."""
+
+    params = (BACKENDS, LARGE_SIDES)
+
+
+class ReadSize(SizeSuite):
+    """`read_many` of 6 MiB of pixels, in order, from a store that was read before."""
+
+    warmup_time = 0.1
+    version = version(1)
+
+    def setup(self, backend: str, side: int) -> None:
+        """Open a store."""
+        self.begin_side(side)
+        self.store = self.warm_store(backend)
+
+    @facts(bytes=PIXEL_BYTES)
+    def time_read(self, backend: str, side: int) -> None:
+        """Read all images."""
+        self.store.read_many()
+
+
+class ReadSizeLarge(ReadSize):
+    """`ReadSize` of images of 512 pixels a side."""
+
+    params = (BACKENDS, LARGE_SIDES)
+
+
+class SizeOnDisk(SizeSuite):
+    """What the disk holds for 6 MiB of pixels that were written by one `write_many`."""
+
+    unit = "stored/raw"
+    version = version(1)
+
+    def setup(self, backend: str, side: int) -> None:
+        """Weigh a store."""
+        self.begin_side(side)
+        with storage_impl.open_store(self.stored(backend)) as store:
+            self.usage = store.disk_usage()
+
+    def track_ratio(self, backend: str, side: int) -> float:
+        """Return the bytes allocated, the store's few other files included, over the pixels'."""
+        return self.usage.allocated / self.images.nbytes
+
+
+class SizeOnDiskLarge(SizeOnDisk):
+    """`SizeOnDisk` of images of 512 pixels a side."""
+
+    params = (BACKENDS, LARGE_SIDES)

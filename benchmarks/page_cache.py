@@ -1,0 +1,95 @@
+"""Files out of the page cache, without root, and a look at whether they are out of it."""
+
+import ctypes
+import mmap
+import os
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.common import StoreSuite
+
+
+class ColdSuite(StoreSuite):
+    """Base of the benchmarks that read what the page cache does not hold."""
+
+    def empty_cache(self, directory: Path) -> None:
+        """Drop the files of a directory from the page cache, at the end of `setup`.
+
+        Raises
+        ------
+        NotImplementedError
+            They cannot be dropped: asv records "n/a" for the benchmark.
+        RuntimeError
+            They could be before, and not for this sample: the benchmark fails. After the
+            first sample asv passes over NotImplementedError, and would time a warm read.
+        """
+        try:
+            empty(directory)
+        except NotImplementedError as error:
+            self.teardown()  # which asv leaves out when there is no figure
+            if self.first:
+                raise
+            raise RuntimeError(f"the page cache was emptied before: {error}") from error
+
+
+def empty(directory: Path) -> None:
+    """Drop all pages of the files below a directory from the page cache.
+
+    What is changed and not yet on the disk is synced. A page that a process has mapped stays:
+    nobody may have an LMDB environment open there.
+
+    Raises
+    ------
+    NotImplementedError
+        The system cannot do it or cannot tell, or pages stay.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        raise NotImplementedError("needs posix_fadvise")
+    files = [
+        os.path.join(parent, name) for parent, _, names in os.walk(directory) for name in names
+    ]
+    # A page that is in memory alone cannot be dropped, and syncing thousands of files takes long.
+    for changed in (False, True):
+        for path in files:
+            _drop(path, sync=changed)
+        files = [path for path in files if resident(path)]
+    if files:
+        raise NotImplementedError(f"pages of {os.path.relpath(files[0], directory)} stay in memory")
+
+
+def _drop(path: str, *, sync: bool) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if sync:
+            os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def resident(path: str | Path) -> int:
+    """Return how many pages of a file the page cache holds.
+
+    Raises
+    ------
+    NotImplementedError
+        The system cannot tell.
+    """
+    with open(path, "rb") as file:
+        length = os.fstat(file.fileno()).st_size
+        if length == 0:
+            return 0
+        with mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ) as pages:
+            mapped = np.frombuffer(pages, np.uint8)
+            states = np.empty(-(-length // mmap.PAGESIZE), np.uint8)
+            try:
+                mincore = ctypes.CDLL(None).mincore
+            except (TypeError, AttributeError) as error:  # Windows, and a libc without it
+                raise NotImplementedError("needs mincore") from error
+            address = ctypes.c_void_p(mapped.ctypes.data)
+            result = mincore(address, ctypes.c_size_t(length), ctypes.c_void_p(states.ctypes.data))
+            del mapped  # or the map could not be closed
+    if result != 0:
+        raise NotImplementedError("needs a file system that mincore works on")
+    return int(np.count_nonzero(states & 1))
