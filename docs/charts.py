@@ -15,14 +15,16 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from docs.tables import BACKENDS, LIBRARIES, Kept, Quantity, Run, quotient
 
 CHARTS = Path(__file__).with_name("charts")
 
-# As on the site's page: colours that are told apart without red and green, and a shape for each.
-COLOURS = {"png": "#0072b2", "lmdb": "#d55e00", "hdf5": "#009e73", "floor": "#6f6f6f"}
-SHAPES = {"png": "o", "lmdb": "s", "hdf5": "^", "floor": "d"}
+# As on the site's page: told apart by eyes that see no red or green, and without colour.
+COLOURS = {"png": "#d55e00", "lmdb": "#0072b2", "hdf5": "#009e73", "floor": "#6f6f6f"}
+SHAPES = {"png": "o", "lmdb": "s", "hdf5": "D", "floor": "x"}
+OPERATIONS = {"write": "#a04a78", "read": "#0072b2", "one": "#8b6bb8"}
 NAMES = {"png": "PNG files", "lmdb": "LMDB", "hdf5": "HDF5", "floor": "floor"}
 RAW = 32 * 32 * 3  # bytes of an image
 
@@ -49,7 +51,9 @@ Point = tuple[Any, Quantity | None]  # where on the x axis, and what was measure
 Row = tuple[str, str, tuple[Any, ...]]  # what to call it, a benchmark, its further parameters
 
 
-def line(axes: Axes, kind: str, points: Iterable[Point], style: str = "-", **given: Any) -> None:
+def line(
+    axes: Axes, kind: str, points: Iterable[Point], style: str = "-", color: str | None = None
+) -> None:
     """Draw what was measured of a backend, or its floor, with its intervals."""
     known = [(place, found) for place, found in points if found is not None]
     if not known:
@@ -62,27 +66,18 @@ def line(axes: Axes, kind: str, points: Iterable[Point], style: str = "-", **giv
             [found.value - low for (_, found), (low, _) in zip(known, ends, strict=True)],
             [high - found.value for (_, found), (_, high) in zip(known, ends, strict=True)],
         ],
-        color=COLOURS[kind],
+        color=color or COLOURS[kind],
         marker=SHAPES[kind],
         linestyle=style,
-        **given,
     )
 
 
 def dots(axes: Axes, rows: Sequence[Row], run: Run, unit: str) -> None:
-    """Draw a row for each benchmark, with a point for each backend: label, name, parameters."""
-    for position, (_, name, rest) in enumerate(rows):
+    """Draw a row for each benchmark, with a dot for each backend."""
+    for place, (_, name, rest) in enumerate(rows):
         for shift, backend in zip((-0.22, 0, 0.22), BACKENDS, strict=True):
             found = run.quantity(name, (backend, *rest), unit)
-            if found is not None:
-                low, high = found.interval or (found.value, found.value)
-                axes.errorbar(
-                    [found.value],
-                    [position + shift],
-                    xerr=[[found.value - low], [high - found.value]],
-                    color=COLOURS[backend],
-                    marker=SHAPES[backend],
-                )
+            dot(axes, found, place + shift, COLOURS[backend], SHAPES[backend])
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
@@ -90,12 +85,24 @@ def dots(axes: Axes, rows: Sequence[Row], run: Run, unit: str) -> None:
     axes.set_xlabel(unit)
 
 
+def dot(axes: Axes, found: Quantity | None, place: float, colour: str, shape: str) -> None:
+    """Draw one figure with its interval, at a place on the y axis."""
+    if found is not None:
+        low, high = found.interval or (found.value, found.value)
+        ends = [[found.value - low], [high - found.value]]
+        axes.errorbar([found.value], [place], xerr=ends, color=colour, marker=shape)
+
+
 def logarithmic(axes: Axes, *which: str) -> None:
-    """Make an axis logarithmic, with plain numbers."""
+    """Make an axis logarithmic when all is drawn, with plain numbers and enough of them."""
     for name in which:
         getattr(axes, f"set_{name}scale")("log")
-        getattr(axes, f"{name}axis").set_major_formatter(lambda value, _: f"{value:,.10g}")
-        getattr(axes, f"{name}axis").set_minor_formatter(lambda *_: "")
+        axis = getattr(axes, f"{name}axis")
+        low, high = getattr(axes, f"get_{name}lim")()
+        if high / low < 30:
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+        axis.set_minor_formatter(lambda *_: "")
 
 
 def ticks(axes: Axes, places: Sequence[float], labels: Sequence[object]) -> None:
@@ -271,7 +278,7 @@ def image_size(kept: Kept) -> Picture:
     for axes, name, unit, title in zip(
         three,
         ("WriteSize.time_write", "ReadSize.time_read", "SizeOnDisk.track_ratio"),
-        ("us/image", "us/image", "ratio"),
+        ("ms/MB", "ms/MB", "ratio"),
         ("write", "read", "bytes on the disk / pixels"),
         strict=True,
     ):
@@ -282,7 +289,7 @@ def image_size(kept: Kept) -> Picture:
         ticks(axes, sides, sides)
         axes.set_xlabel("pixels a side")
         axes.set_title(title)
-    three[0].set_ylabel("us/image")
+    three[0].set_ylabel("ms / MB of pixels")
     three[2].set_ylim(bottom=0)
     legend(picture, BACKENDS)
     return picture
@@ -307,12 +314,54 @@ def growth(kept: Kept) -> Picture:
     return picture
 
 
+def tuning(kept: Kept) -> Picture:
+    """Draw PNG's compression levels, and the layouts of HDF5."""
+    picture, (time, size, layouts) = panels(3, 3.4)
+    run = kept.default
+    levels = (0, 1, 6, 9)
+    for (way, colour), (side, style) in product(
+        (("write", OPERATIONS["write"]), ("read", OPERATIONS["read"])), ((32, "-"), (256, ":"))
+    ):
+        name = f"tuning.PngLevel.time_{way}"
+        found = (run.quantity(name, (level, side), "ms/MB") for level in levels)
+        line(time, "png", zip(levels, found, strict=True), style, color=colour)
+    for side, style in ((32, "-"), (256, ":")):
+        name = "tuning.PngLevel.track_ratio"
+        found = (run.quantity(name, (level, side), "ratio") for level in levels)
+        line(size, "png", zip(levels, found, strict=True), style)
+    for axes, title in ((time, "PNG: ms / MB of pixels"), (size, "PNG: bytes / pixels")):
+        ticks(axes, levels, levels)
+        axes.set_xlabel("compression level")
+        axes.set_title(title)
+    logarithmic(time, "y")
+    size.set_ylim(bottom=0)
+    names = ("contiguous", "1 a chunk", "16 a chunk", "64 a chunk", "16 a chunk, gzip")
+    for way, method in (("write", "time_write"), ("read", "time_read"), ("one", "time_read_one")):
+        for place, layout in enumerate(names):
+            found_one = run.quantity(f"tuning.Hdf5Layout.{method}", (layout,), "us/image")
+            dot(layouts, found_one, place, OPERATIONS[way], SHAPES["hdf5"])
+    layouts.set_yticks(range(len(names)), names)
+    layouts.invert_yaxis()
+    logarithmic(layouts, "x")
+    layouts.set_xlabel("us/image")
+    layouts.set_title("HDF5: layouts")
+    handles = [
+        Line2D([], [], color=OPERATIONS["write"], label="write"),
+        Line2D([], [], color=OPERATIONS["read"], label="read all"),
+        Line2D([], [], color=OPERATIONS["one"], label="read one"),
+        Line2D([], [], color="#333333", linestyle="-", label="32 x 32"),
+        Line2D([], [], color="#333333", linestyle=":", label="256 x 256"),
+    ]
+    picture.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
+    return picture
+
+
 def versions(kept: Kept) -> Picture:
     """Draw by how much a version of a library changes what an image costs."""
     picture = Picture(figsize=(9, 8), layout="constrained")
-    rows = picture.subplots(len(LIBRARIES), 3, sharey="col")
+    rows = picture.subplots(len(LIBRARIES), 3, sharey=True)
     columns = (
-        ("write 10,000", "many_images.WriteMany.time_write", (10_000,)),
+        ("write 1,000", "many_images.WriteMany.time_write", (1_000,)),
         ("read 10,000", "many_images.ReadMany.time_read", (10_000,)),
         ("read one", "single_image.ReadOne.time_read", ()),
     )
@@ -329,13 +378,13 @@ def versions(kept: Kept) -> Picture:
             line(
                 axes, backend, enumerate(each and usual and quotient(each, usual) for each in found)
             )
-        axes.set_ylim(0, None)
         ticks(axes, range(len(runs)), [version.removesuffix(".0") for version in runs])
         axes.tick_params(axis="x", labelrotation=30)
         if library == LIBRARIES[0]:
             axes.set_title(title)
         if column == 0:
             axes.set_ylabel(f"{library}\ntimes the default")
+    rows[0][0].set_ylim(bottom=0)
     legend(picture, BACKENDS)
     return picture
 
@@ -349,6 +398,7 @@ CHARTED: tuple[Callable[[Kept], Picture], ...] = (
     durability,
     image_size,
     growth,
+    tuning,
     versions,
 )
 

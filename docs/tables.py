@@ -39,17 +39,18 @@ BACKENDS = ("png", "lmdb", "hdf5")
 LIBRARIES = ("numpy", "Pillow", "lmdb", "h5py")
 ABSENT = "not measured"
 
-# By unit: what to multiply a benchmark's own with, and whether it is shared among the images.
+# By unit: what to multiply a benchmark's own with, and what it is shared among.
 UNITS = {
-    "us/image": (1e6, True),
-    "us": (1e6, False),
-    "ms": (1e3, False),
-    "s": (1.0, False),
-    "bytes/image": (1.0, True),
-    "KB": (1e-3, False),
-    "MB": (1e-6, False),
-    "ratio": (1.0, False),
-    "times": (1.0, True),
+    "us/image": (1e6, "images"),
+    "ms/MB": (1e9, "bytes"),
+    "us": (1e6, ""),
+    "ms": (1e3, ""),
+    "s": (1.0, ""),
+    "bytes/image": (1.0, "images"),
+    "KB": (1e-3, ""),
+    "MB": (1e-6, ""),
+    "ratio": (1.0, ""),
+    "times": (1.0, "images"),
 }
 
 BLOCK = re.compile(r"(<!-- table\n(.*?)-->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -99,10 +100,9 @@ class Run:
         found = benchmark and benchmark.figures.get(key)
         if not benchmark or not found or found.value is None or math.isnan(found.value):
             return None
-        factor, shared = UNITS[unit]
-        if shared:  # as the table in the terminal does it: the fact counts before the parameter
-            images = benchmark.known.get("images", benchmark.parameters(key).get("count", 1))
-            factor /= images
+        factor, among = UNITS[unit]
+        if among:  # as the table in the terminal does it: the fact counts before the parameter
+            factor /= benchmark.known.get(among, benchmark.parameters(key).get("count", 1))
         ends = found.interval
         return Quantity(found.value * factor, ends and (ends[0] * factor, ends[1] * factor))
 
