@@ -13,7 +13,9 @@ each line, and what follows it up to the next `<!-- end -->` is replaced:
 A row is what to call it, a unit in brackets and a benchmark with its parameters, or two with
 a "/" between them. `*` in place of the backend makes a column for each. `@ Pillow 9.2.0`
 after a benchmark takes it from the run with that version of a library, `@ Pillow *` makes a
-row for each version. The word `run` in place of rows says what all was measured with.
+row for each version. The word `run` in place of rows says what all was measured with, and the
+word `verdicts` lists the sections of the page with what each says in bold at the start of a line:
+Holds, Holds if, or Does not hold.
 """
 
 import math
@@ -56,6 +58,8 @@ UNITS = {
 BLOCK = re.compile(r"(<!-- table\n(.*?)-->\n)(.*?)(<!-- end -->)", re.DOTALL)
 ROW = re.compile(r"(?P<label>.+) \((?P<unit>[\w/]+)\): (?P<terms>.+)")
 TERM = re.compile(r"(?P<name>[\w.]+)\((?P<key>[^)]*)\)(?: @ (?P<library>\w+) (?P<version>\S+))?")
+
+SECTION = re.compile(r"^## ((\d+)\. (.*))$|^\*\*(Holds if|Holds|Does not hold)\b", re.MULTILINE)
 
 
 class Quantity(NamedTuple):
@@ -290,9 +294,27 @@ def filled(page: str, kept: Kept) -> str:
 
     def block(match: re.Match[str]) -> str:
         lines = match[2].strip().splitlines()
-        return "\n".join([match[1], *table(lines, kept), "", match[4]])
+        content = verdicts(page) if lines == ["verdicts"] else table(lines, kept)
+        return "\n".join([match[1], *content, "", match[4]])
 
     return BLOCK.sub(block, page)
+
+
+def verdicts(page: str) -> list[str]:
+    """Return the lines of the list of sections, each with its verdict."""
+    lines = ["| | | verdict |", "| ---: | --- | --- |"]
+    title, number, name = "", "", ""
+    for match in SECTION.finditer(page):
+        if match[4]:
+            lines.append(f"| {number} | [{name}](#{anchor(title)}) | {match[4].lower()} |")
+        else:
+            title, number, name = match[1], match[2], match[3]
+    return lines
+
+
+def anchor(title: str) -> str:
+    """Return what a heading is called in an address."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
 def main(arguments: list[str]) -> int:
