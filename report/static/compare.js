@@ -6,6 +6,10 @@
 
 const COLOURS = ["#d55e00", "#0072b2", "#009e73", "#b5651d", "#8b6bb8", "#a04a78"];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "star"];
+const SHAPES = [
+  "M5 0A5 5 0 1 1 4.99 0Z", "M1 1H9V9H1Z", "M5 0L10 5L5 10L0 5Z",
+  "M5 0L10 9H0Z", "M3 0H7V3H10V7H7V10H3V7H0V3H3Z", "M5 0L6 4H10L7 6L8 10L5 7L2 10L3 6L0 4H4Z",
+]; // the symbols again, for the legends
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const UNITS = {
   "seconds": "time",
@@ -40,7 +44,7 @@ function element(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value !== undefined && value !== false) made.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children.filter((child) => child !== undefined && child !== ""));
+  made.append(...children.filter((child) => child !== undefined && child !== "" && child !== false));
   return made;
 }
 
@@ -187,7 +191,7 @@ function downloads(id, choice, unit, columns, rows) {
   };
   const contents = {
     csv: ["text/csv", [columns, ...rows].map((row) => `${row.map(cell).join(",")}\r\n`).join("")],
-    json: ["application/json", JSON.stringify({ ...from, rows: records }, null, 2)],
+    json: ["application/json", JSON.stringify({ ...from, points: records }, null, 2)],
   };
   return element("p", { class: "downloads" }, ...Object.entries(contents).map(([format, [type, text]]) =>
     element("a", {
@@ -233,21 +237,33 @@ const mark = (backend) => {
   return COLOURS[(place < 0 ? index.backends.length : place) % COLOURS.length];
 };
 
+function drawn(name, attributes) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
+  return made;
+}
+
 function key(backend) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const shape = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  const place = Math.max(index.backends.indexOf(backend), 0) % SYMBOLS.length;
-  const paths = [
-    "M5 0A5 5 0 1 1 4.99 0Z", "M1 1H9V9H1Z", "M5 0L10 5L5 10L0 5Z",
-    "M5 0L10 9H0Z", "M3 0H7V3H10V7H7V10H3V7H0V3H3Z", "M5 0L10 9H0Z",
-  ];
-  shape.setAttribute("d", paths[place]);
-  shape.setAttribute("fill", mark(backend));
-  svg.setAttribute("viewBox", "0 0 10 10");
-  svg.setAttribute("class", "key");
-  svg.setAttribute("aria-hidden", "true");
-  svg.append(shape);
+  const place = Math.max(index.backends.indexOf(backend), 0) % SHAPES.length;
+  const svg = drawn("svg", { "viewBox": "0 0 10 10", "class": "key", "aria-hidden": "true" });
+  svg.append(drawn("path", { d: SHAPES[place], fill: mark(backend) }));
   return svg;
+}
+
+function lineKey(place) {
+  const svg = drawn("svg", { "viewBox": "0 0 30 10", "class": "key wide", "aria-hidden": "true" });
+  const dash = ["none", "6 4", "2 3", "6 3 2 3"][place % DASHES.length];
+  svg.append(
+    drawn("path", { "d": "M0 5H30", "stroke": "currentColor", "stroke-width": 2, "stroke-dasharray": dash }),
+    drawn("circle", { "cx": 15, "cy": 5, "r": 3.5, "stroke": "currentColor", "stroke-width": 1.5, "fill": place % 2 ? "var(--page)" : "currentColor" }),
+  );
+  return svg;
+}
+
+function legend(backends, lines) {
+  return element("p", { class: "legend" },
+    ...backends.map((backend) => element("span", {}, key(backend), backend)),
+    ...(lines.length > 1 ? lines.map((line, place) => element("span", {}, lineKey(place), String(line))) : []));
 }
 
 function summary(cells) {
@@ -414,9 +430,6 @@ function traces(chart, points, x, panels, lines, scale) {
           y: own.map((point) => point.value),
           text: own.map((point) => hover(chart, point)),
           hoverinfo: "text",
-          name: plain([backend, line].filter(Boolean).join(", ")),
-          legendgroup: `${backend} ${line}`,
-          showlegend: panelPlace === 0,
           offsetgroup: `${backend} ${line}`,
           xaxis: `x${number}`,
           yaxis: `y${number}`,
@@ -444,13 +457,13 @@ function layout(chart, x, y, panels, wide) {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 20, r: 12, t: 24, b: 44 },
-    height: wide ? 320 : 320 + (panels.length - 1) * 220,
+    height: wide ? 290 : 290 + (panels.length - 1) * 220,
     hovermode: "closest",
     hoverlabel: { align: "left" },
     dragmode: false,
     scattermode: x.joined ? "overlay" : "group",
     scattergap: 0.4,
-    legend: { orientation: "h", x: 0, xref: "container", xanchor: "left", y: 0.995, yref: "container", yanchor: "top", itemclick: false, itemdoubleclick: false },
+    showlegend: false,
     annotations: [],
     ...chart.layout,
   };
@@ -509,10 +522,21 @@ function draw(plot, chart, points, scale) {
   const y = yAxis(chart, measured, scale);
   const wide = plot.clientWidth >= 260 * panels.length;
   const made = layout(chart, x, y, panels, wide);
-  made.margin.t = panels.length > 1 ? 64 : 40;
+  made.margin.t = panels.length > 1 ? 28 : 12;
   if (!chart.label) made.margin.b = 32;
   plot.style.height = `${made.height}px`;
   return window.Plotly.react(plot, traces(chart, measured, x, panels, lines, scale), made, { displayModeBar: false, responsive: true });
+}
+
+const scaleOf = (want) => (want.scale === "linear" ? "linear" : "log");
+
+function scaleButtons() {
+  const buttons = ["log", "linear"].map((name) => {
+    const made = element("button", { type: "button", "data-scale": name, "aria-pressed": String(name === scaleOf(wanted())) }, name === "log" ? "logarithmic" : "linear");
+    made.onclick = () => choose({ scale: name });
+    return made;
+  });
+  return element("span", { class: "scale", role: "group", "aria-label": "Axes of all charts" }, "Axes ", ...buttons);
 }
 
 function figure(chart, points, choice) {
@@ -537,6 +561,7 @@ function figure(chart, points, choice) {
   const failed = unique(points.filter(({ value }) => value === "failed").map(({ backend, x }) => `${backend}, ${chart.label} ${count(x)}`));
   if (failed.length) made.append(notice(`Failed: ${failed.join("; ")}.`));
   if (measured.length) {
+    made.append(legend(unique(measured.map(({ backend }) => backend)), unique(measured.map(({ line }) => line))));
     made.append(element("div", {
       class: "plot",
       role: "img",
@@ -548,7 +573,8 @@ function figure(chart, points, choice) {
   const names = columns.map(([name]) => ({ x: chart.label || "what", panel: chart.panel, line: chart.line || "what" })[name] ?? name);
   made.append(element("footer", {},
     element("details", { class: "table" }, element("summary", {}, "Table"), table(chart, columns, points)),
-    downloads(chart.id, choice, chart.unit, names, points.map((point) => columns.map(([name]) => point[name] ?? null)))));
+    downloads(chart.id, choice, chart.unit, names, points.map((point) => columns.map(([name]) => point[name] ?? null))),
+    chart.x === "count" && scaleButtons()));
   return made;
 }
 
@@ -590,7 +616,7 @@ async function drawVersions(choice, want, number) {
       const word = factor > 1 ? `${times(factor)} times slower` : `${times(1 / factor)} times faster`;
       const sized = workload.unit.startsWith("bytes") ? word.replace("slower", "larger").replace("faster", "smaller") : word;
       point.note = `${sized} than with ${from}`;
-      changes.push({ ...point, factor, text: `${backend}, ${name} ${from} to ${point.x}: ${sized}.` });
+      changes.push({ ...point, factor, text: `${backend}: ${sized} with ${name} ${point.x} than with ${from}.` });
     }
     return [point];
   }));
@@ -608,18 +634,18 @@ async function drawVersions(choice, want, number) {
     joined: true,
     benchmarks: [workload.title],
   };
-  const scale = want.scale === "linear" ? "linear" : "log";
+  const scale = scaleOf(want);
   chart.layout = {
     annotations: changes.map(({ x, value, factor }) => ({
       x: plain(x),
       y: scale === "log" ? Math.log10(value) : value,
-      text: `× ${digits(factor)}`,
+      text: `× ${times(factor)}`,
       showarrow: true,
       arrowhead: 0,
       arrowwidth: 1,
       arrowcolor: "#8a939c",
       ax: 0,
-      ay: factor > 1 ? -28 : 28,
+      ay: -28,
     })),
   };
   const made = figure(chart, points, choice);
@@ -643,18 +669,10 @@ function drawControls(choice, want) {
   fill("commit", choice.rows.map(({ commit }) => [commit.hash, commitName(commit)]), choice.row.commit.hash);
   const link = (id, title) =>
     element("a", { href: `#${new URLSearchParams({ ...want, at: id })}` }, title);
-  const scale = want.scale === "linear" ? "linear" : "log";
   byId("contents").replaceChildren(
     ...index.sections.map(({ id, title }) => link(id, title)),
     link("versions", "Library versions"),
-    element("span", { id: "scale", role: "group", "aria-label": "Scale of the axes" }, "Axes ",
-      ...["log", "linear"].map((name) => {
-        const button = element("button", { type: "button", "data-scale": name, "aria-pressed": String(scale === name) }, name === "log" ? "logarithmic" : "linear");
-        button.onclick = () => {
-          choose({ scale: name });
-        };
-        return button;
-      })));
+    scaleButtons());
 }
 
 function measuredWith(choice, result) {
@@ -678,9 +696,10 @@ async function show() {
   }
   const result = await load(choice.row.key);
   if (number !== shown) return;
-  const focus = document.activeElement?.dataset.scale;
+  // The buttons are made anew: the one that was pressed keeps the focus.
+  const pressed = document.activeElement?.dataset.scale;
+  const chart = document.activeElement?.closest("figure")?.id ?? "contents";
   drawControls(choice, want);
-  if (focus) document.querySelector(`[data-scale="${focus}"]`).focus();
   const { verdict, charts } = result.datasets[choice.dataset];
   byId("measured").textContent = measuredWith(choice, result);
   const backends = drawVerdict(choice, verdict);
@@ -705,6 +724,7 @@ async function show() {
         pictures.push([made, chart, points]);
         return made;
       })))));
+  if (pressed) document.querySelector(`#${chart} [data-scale="${pressed}"]`)?.focus({ preventScroll: true });
   byId("message").hidden = true;
   for (const id of ["choices", "verdict", "contents", "versions"]) byId(id).hidden = false;
   if (want.at) byId(want.at)?.scrollIntoView();
@@ -715,7 +735,7 @@ async function show() {
   } catch (error) {
     byId("verdict").querySelector(".notices").append(notice(error.message));
   }
-  const scale = want.scale === "linear" ? "linear" : "log";
+  const scale = scaleOf(want);
   for (const [made, chart, points] of pictures) {
     const plot = made.querySelector(".plot");
     if (number !== shown) return;
