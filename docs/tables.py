@@ -86,6 +86,8 @@ class Run:
         By library, its version.
     head : list of str
         What was measured with.
+    size : int
+        How many benchmarks were measured.
     """
 
     def __init__(self, path: str, benchmarks: Benchmarks) -> None:
@@ -97,6 +99,7 @@ class Run:
         self.head = head(results, facts, Measured(results, benchmarks))
         # Of several sets of images, the one that most was measured on.
         self._measured = max(result.datasets.values(), key=len)
+        self.size = len(self._measured)
 
     def quantity(self, name: str, key: Key, unit: str) -> Quantity | None:
         """Return what a benchmark measured, in a unit of UNITS; None if it has no figure."""
@@ -124,15 +127,15 @@ class Kept:
         # Of one environment the newest run counts: asv has a file for each commit.
         self.runs = list({tuple(run.versions.items()): run for run in runs}.values())
 
-        def differing(run: Run) -> int:
-            return sum(
-                run.versions[name] != other.versions[name]
-                for other in self.runs
-                for name in LIBRARIES
-            )
+        # Of the default one most is measured. Where that does not tell: one library is varied at
+        # a time, so that the others' runs differ least from it.
+        self.default = max(reversed(self.runs), key=lambda run: (run.size, -self._differing(run)))
 
-        # One library is varied at a time: the others' runs differ least from the default one.
-        self.default = min(reversed(self.runs), key=differing)
+    def _differing(self, run: Run) -> int:
+        versions = [
+            (run.versions[name], other.versions[name]) for other in self.runs for name in LIBRARIES
+        ]
+        return sum(one != another for one, another in versions)
 
     def sweep(self, library: str) -> dict[str, Run]:
         """Return the runs with each version of a library, oldest first, by version.

@@ -110,6 +110,28 @@ def test_a_row_for_each_version(made_up: tables.Kept) -> None:
     assert "tox run -e versions" in tables.table([line], made_up)[-1]
 
 
+def test_versions_that_need_older_ones(tmp_path: Path) -> None:
+    """Where a library's version needs another one to be older, its row says so."""
+    current, older = stored_results.CURRENT, {"numpy": "1.26.4"}
+    environments = (
+        current,
+        *({**current, "Pillow": version} for version in ("9.2.0", "10.4.0")),
+        {**current, **older},
+        {**current, **older, "h5py": "3.8.0"},
+    )
+    kept = tables.Kept(stored_results.store(tmp_path / "r", environments=environments).results)
+    assert kept.default.versions == current
+    line = "read (us): single_image.ReadOne.time_read('hdf5') @ {} *"
+    assert [row[0] for row in cells(kept, line.format("h5py"))] == [
+        "read, h5py 3.8.0 with numpy 1.26.4",
+        "read, h5py 3.16.0",
+    ]
+    assert [row[0] for row in cells(kept, line.format("numpy"))] == [
+        "read, numpy 1.26.4",
+        "read, numpy 2.4.6",
+    ]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
