@@ -66,6 +66,9 @@ def compare(given: list[str]) -> int:
     # Imported after the checks: asv itself needs a Python that it supports.
     from asv.commands import make_argparser
 
+    from report.noise import FACTOR
+
+    given = ["--factor", str(FACTOR), *given]  # what is given wins
     options = make_argparser()[0].parse_args(["continuous", *given])
     configuration = write_configuration()
     bench.remember_machine(options.machine)
