@@ -40,7 +40,7 @@ Measured = dict[str, Benchmark]
 
 
 def text(results: Iterable[Result], dataset: str) -> str:
-    """Return a table for each library and what its versions were measured beside.
+    """Return a table for each library and what its versions were measured beside; "" of none.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def text(results: Iterable[Result], dataset: str) -> str:
         The name of the images.
     """
     known = list(results)
-    lines = [LEGEND]
+    tables = []
     for library in LIBRARIES:
         alike: dict[tuple[str, ...], list[Result]] = {}
         for result in known:
@@ -61,8 +61,8 @@ def text(results: Iterable[Result], dataset: str) -> str:
             rows = list(_rows(library, group, dataset))
             if len(group) > 1 and rows:
                 shown = ", ".join(other for other in others if other.split()[0] in LIBRARIES)
-                lines += ["", f"{library}, beside {shown}", "", *_aligned(rows)]
-    return "\n".join(lines)
+                tables.append("\n".join([f"{library}, beside {shown}", "", *_aligned(rows)]))
+    return "\n\n".join([LEGEND, *tables]) if tables else ""
 
 
 def _rows(library: str, group: list[Result], dataset: str) -> Iterator[list[str]]:

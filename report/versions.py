@@ -71,8 +71,9 @@ def measure(given: list[str]) -> int:
     ]
     newest = max(found, key=lambda result: result.date).commit
     dataset = Path(os.environ.get("STORAGE_IMPL_DATASET", "")).name or "synthetic"
+    tables = by_version.text([each for each in found if each.commit == newest], dataset)
     print(f"\ncommit {newest[:8]}, images {dataset!a}\n")
-    print(by_version.text([each for each in found if each.commit == newest], dataset))
+    print(tables or "There are no two environments to compare that differ in one library alone.")
     bench.say_where(conf, code)
     return code
 
