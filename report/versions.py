@@ -49,6 +49,8 @@ def measure(given: list[str]) -> int:
     parser, _ = make_argparser()
     options = parser.parse_args(["run", "--show-stderr", *given])
     options.bench = options.bench or list(SELECTED)
+    # All environments once, then all again: what happens to the machine meanwhile happens to all.
+    options.interleave_rounds = not options.dry_run
     conf = Config.load()
     conf.include = environments(conf, load_json(VERSIONS, js_comments=True))
     chosen = list(get_environments(conf, options.env_spec))

@@ -335,6 +335,7 @@ def test_a_sweep(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(conf.include) == len(LISTED)
     assert options.bench == list(versions.SELECTED)
     assert options.show_stderr
+    assert options.interleave_rounds
     assert scratch[0] == scratch[1] != str(sweep.stored.directory.parent)
     assert publish == ("publish",)
     out = capsys.readouterr().out
@@ -352,6 +353,14 @@ def test_arguments_for_asv(sweep: Sweep) -> None:
     _, options, *_ = sweep.asked[0]
     assert options.bench == ["ReadMany"]
     assert options.skip_existing_successful
+
+
+def test_a_dry_run(sweep: Sweep) -> None:
+    """A run that keeps nothing is possible: asv cannot keep its first round for the second."""
+    assert versions.main(["--dry-run"]) == 0
+    _, options, *_ = sweep.asked[0]
+    assert options.dry_run
+    assert not options.interleave_rounds
 
 
 def test_an_environment_that_cannot_be_made(
