@@ -153,7 +153,7 @@ def store(
         "project": "storage_impl",
         "repo": str(directory / "repository"),
         "branches": ["main"],
-        "plugins": ["report"],
+        "plugins": [".report"],
         "results_dir": str(stored.results),
         "html_dir": str(stored.html),
         "env_dir": str(directory / "env"),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Route
 
 SERVER = "http://localhost"  # answered from the disk, by the browser's own routing
+TIMEOUT = 20_000  # milliseconds; for what never comes
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (
     # Chromium on its own asks its maker for news at every start.
@@ -74,6 +75,7 @@ class Visits:
             What the browser is like: "viewport", "color_scheme" and so on.
         """
         context = self.browser.new_context(**options)
+        context.set_default_timeout(TIMEOUT)
         context.route("**/*", lambda route: self._answer(route, site))
         page = context.new_page()
         page.on("console", self._console)
