@@ -19,6 +19,13 @@ from asv.results import Results
 # By how much a commit must be slower before `asv continuous` names it, beside its own test of
 # significance: above what the same code differs by, and well below a third.
 FACTOR = 1.15
+# How it is asked to compare. The samples of one process share that process's luck: several.
+COMPARED = (
+    "--interleave-rounds",
+    "--attribute=rounds=4",
+    "--attribute=repeat=3",
+    f"--factor={FACTOR}",
+)
 THRESHOLD = 0.05  # of asv publish, where no entry gives another
 STEP = 0.05  # to which thresholds are rounded up
 
