@@ -6,6 +6,7 @@ The results are kept on a branch of their own at a remote: see `report.kept`.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,7 @@ def go_on(remote: str, given: list[str]) -> int:
     else:
         print(f"\nNothing is new: {remote} has all results of {machine}.")
     if code := bench.asv("publish"):
+        shutil.rmtree(conf.html_dir, ignore_errors=True)  # half a site looks like a whole one
         return code
     print(f"The site: {Path(conf.html_dir).resolve() / 'index.html'}")
     if failed:

@@ -41,6 +41,7 @@ import sys
 
 from asv import util
 from asv.environment import Environment
+from asv.publishing import OutputPublisher
 
 
 class Here(Environment):
@@ -61,6 +62,15 @@ class Here(Environment):
     def run(self, args, **kwargs):
         kwargs["env"] = {**os.environ, **self._global_env_vars, **kwargs.get("env", {})}
         return util.check_output([sys.executable, *args], **kwargs)
+
+
+class Fails(OutputPublisher):
+    name = "fails"
+
+    @classmethod
+    def publish(cls, *_):
+        if "PUBLISHING_FAILS" in os.environ:
+            raise RuntimeError
 """
 
 # It says which commit it measured, and can take the whole run down with it.
@@ -327,6 +337,16 @@ def test_asv_stops(remote: Remote) -> None:
     assert "No benchmarks selected" in done.stdout + done.stderr
     assert "asv stopped. Nothing is published" in done.stderr
     assert git(remote.path, "branch", "--list", kept.BRANCH) == ""
+    assert not (clone / ".asv" / "html").exists()
+
+
+def test_publishing_fails(remote: Remote) -> None:
+    """A site that is not whole is removed; the results were kept before."""
+    (head,) = remote.commit()
+    clone = remote.clone("clone")
+    done = remote.run(clone, "history", PUBLISHING_FAILS="1")
+    assert done.returncode == 1
+    assert remote.kept_commits() == short([head])
     assert not (clone / ".asv" / "html").exists()
 
 
