@@ -210,14 +210,14 @@ SECTIONS = (
             Chart(
                 "size-write",
                 "Time to store, by size",
-                "About the same bytes of pixels for each size, so fewer images of a larger one.",
+                "6 MiB of pixels by one call, whatever their size: the larger, the fewer images.",
                 *("side", "pixels a side", "time", SECONDS),
                 (Source("image_size.WriteSize.time_write"),),
             ),
             Chart(
                 "size-read",
                 "Time to read, by size",
-                "About the same bytes of pixels for each size, so fewer images of a larger one.",
+                "6 MiB of pixels by one call, whatever their size: the larger, the fewer images.",
                 *("side", "pixels a side", "time", SECONDS),
                 (Source("image_size.ReadSize.time_read"),),
             ),
@@ -307,6 +307,23 @@ SECTIONS = (
                 panel="start",
             ),
             Chart(
+                "own-stores",
+                "One store for all, or a store for each",
+                "The same images read by processes that were forked.",
+                *("processes", "processes", "time an image", PER_IMAGE),
+                (
+                    Source(f"{_READ_PROCESSES}.time_read", "one store", {"start": "fork"}),
+                    Source("concurrency.ReadOwnStores.time_read", "a store each"),
+                ),
+            ),
+            Chart(
+                "starting",
+                "Starting a process",
+                "From a store that is open to its first image in a process that was not there.",
+                *("start", "start", "time", SECONDS),
+                (Source("concurrency.StartProcess.time_start"),),
+            ),
+            Chart(
                 "beside",
                 "Beside a writer",
                 "Reading while no other process, or one, appends to the same store.",
@@ -329,8 +346,8 @@ SECTIONS = (
             Chart(
                 "cold-many",
                 "Read all",
-                "One call reads all images: for the first time since the page cache was emptied, "
-                "or again.",
+                "Cold, a store is opened and read by one call, with nothing of it in the page "
+                "cache. Warm, it is open and was read before.",
                 *("count", "images", "time", SECONDS),
                 (
                     Source("cold_cache.ColdReadMany.time_read", "cold"),
@@ -340,11 +357,22 @@ SECTIONS = (
             Chart(
                 "cold-one",
                 "Read one",
-                "One image, from a store whose pages are not in memory, or are.",
+                "Cold, the store is opened for it, with nothing of it in the page cache. Warm, it "
+                "is open and was read before.",
                 *("", "page cache", "time an image", PER_IMAGE),
                 (
                     Source("cold_cache.ColdReadOne.time_read", "cold"),
                     Source("single_image.ReadOne.time_read", "warm"),
+                ),
+            ),
+            Chart(
+                "cold-open",
+                "Open",
+                "A store of 10,000 images is opened and closed.",
+                *("", "page cache", "time", SECONDS),
+                (
+                    Source("cold_cache.ColdOpen.time_open", "cold"),
+                    Source("startup.OpenStore.time_open", "warm", _MANY),
                 ),
             ),
         ),
@@ -356,16 +384,23 @@ SECTIONS = (
             Chart(
                 "durable-one",
                 "Image by image",
-                "A call for each image, that returns when it is on the disk, or before.",
+                "A call for each image. What is durable is on the disk when the call returns; "
+                "what is not is there when the store is closed.",
                 *("durable", "durable", "time an image", PER_IMAGE),
-                (Source("durability.WriteOneByOne.time_write"),),
+                (
+                    Source("durability.WriteOneByOne.time_write", "calls alone"),
+                    Source("durability.WriteOneByOne.time_write_close", "and close"),
+                ),
             ),
             Chart(
                 "durable-batches",
                 "In batches of 100",
-                "A call for each 100 images, that returns when they are on the disk, or before.",
+                "The same with a call for each 100 images.",
                 *("durable", "durable", "time an image", PER_IMAGE),
-                (Source("durability.WriteBatches.time_write"),),
+                (
+                    Source("durability.WriteBatches.time_write", "calls alone"),
+                    Source("durability.WriteBatches.time_write_close", "and close"),
+                ),
             ),
         ),
     ),
@@ -390,3 +425,11 @@ SECTIONS = (
         ),
     ),
 )
+
+
+def names() -> set[str]:
+    """Return the benchmarks that the page shows, without those of its floors."""
+    charts = (chart for section in SECTIONS for chart in section.charts)
+    sources = [source for chart in charts for source in chart.sources]
+    sources += [source for row in WORKLOADS for source in (row.source, row.floors) if source]
+    return {source.benchmark for source in sources}

@@ -16,7 +16,7 @@ from typing import Any
 from asv.console import log
 from asv.publishing import OutputPublisher
 
-from report import figures
+from report import charts, figures
 from report.charts import SECTIONS, WORKLOADS, Chart
 from report.results import Result, read_all
 
@@ -53,7 +53,11 @@ class Compare(OutputPublisher):  # type: ignore[misc]  # asv comes without type 
         site = Path(conf.html_dir)
         aside = site / "compare.new"
         try:
-            results = (r for r in read_all(conf.results_dir, benchmarks) if r.commit in revisions)
+            results = (
+                result
+                for result in read_all(conf.results_dir, shown(benchmarks))
+                if result.commit in revisions
+            )
             tags = {commit: tag for tag, commit in repo.get_tags().items()}
             build(aside, results, benchmarks, conf.project, tags)
             (aside / "compare.html").rename(site / "compare.html")
@@ -65,6 +69,16 @@ class Compare(OutputPublisher):  # type: ignore[misc]  # asv comes without type 
             (site / "compare.html").unlink(missing_ok=True)
             cause = f"{type(error).__name__}: {error}"
             log.warning(f"The site has no compare.html, since making it failed: {cause}")
+
+
+def shown(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the benchmarks that the page shows, and their floors: there are many more."""
+    names = charts.names()
+    for name in charts.names():
+        names |= set(benchmarks.get(name, {}).get("floors", {}).values())
+    return {
+        name: known for name, known in benchmarks.items() if name.replace("Large.", ".") in names
+    }
 
 
 def link(index: Path) -> None:

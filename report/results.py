@@ -4,6 +4,7 @@ import math
 import os
 from ast import literal_eval
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -171,17 +172,20 @@ def _figures(results: Any, name: str, known: Mapping[str, Any]) -> Iterator[tupl
     parameters = results.get_result_params(name) or []
     if len(parameters) != len(known["param_names"]):
         return
-    keys = list(product(*parameters))
+    keys = _keys(tuple(map(tuple, parameters)))
     values = results.get_result_value(name, parameters)
     stats = results.get_result_stats(name, parameters)
     samples = results.get_result_samples(name, parameters)
     timed = known.get("type") == "time"
     for key, value, stat, sample in zip(keys, values, stats, samples, strict=True):
         number = isinstance(value, int | float) and not math.isinf(value)
-        yield (
-            tuple(map(_parameter, key)),
-            Figure(float(value) if number else None, stat or {}, sample, timed),
-        )
+        yield key, Figure(float(value) if number else None, stat or {}, sample, timed)
+
+
+@cache  # they are the same in thousands of files
+def _keys(parameters: tuple[tuple[str, ...], ...]) -> list[Key]:
+    """Return all combinations of parameters."""
+    return list(product(*(map(_parameter, values) for values in parameters)))
 
 
 def _parameter(written: str) -> Any:
