@@ -113,7 +113,15 @@ def tables(configuration: Path, base: str, options: Any) -> str:
         encoding="utf-8",
         env=os.environ | {"PYTHONUTF8": "1"},
     )
-    return done.stdout if done.returncode == 0 else ""
+    return measured(done.stdout) if done.returncode == 0 else ""
+
+
+def measured(comparison: str) -> str:
+    """Return asv's tables without the parameters that were not chosen: it lists them all."""
+    lines = comparison.splitlines()
+    return "\n".join(
+        line for line in lines if not any(row.before == row.after == "n/a" for row in rows(line))
+    )
 
 
 def rows(comparison: str) -> Iterator[Row]:

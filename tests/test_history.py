@@ -569,6 +569,13 @@ def test_rows() -> None:
     )
 
 
+def test_not_chosen() -> None:
+    """What was measured in neither commit, as asv lists it, is no part of the comparison."""
+    chosen = gate.measured(COMPARISON)
+    assert list(gate.rows(chosen)) == list(gate.rows(COMPARISON))[:2]
+    assert "Benchmarks that have improved:" in chosen
+
+
 def test_unchanged_is_folded() -> None:
     """What did not change is there, but folded away; what did is seen."""
     folded = gate.folded(COMPARISON)
