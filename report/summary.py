@@ -130,6 +130,7 @@ def head(results: Any, recorded: Mapping[str, str], measured: Measured) -> list[
         "machine": ", ".join(fact for fact in facts if fact),
         "calibration": ", ".join(calibration),
         "file system": recorded.get("file system", ""),
+        "page cache": recorded.get("page cache", ""),
         "versions": ", ".join(versions),
         "libraries": libraries(recorded),
         "images": "; ".join(sorted(datasets - {""})),
