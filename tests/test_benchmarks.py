@@ -3,6 +3,7 @@
 import json
 from ast import literal_eval
 from collections import Counter
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -187,14 +188,18 @@ def smallest(name: str) -> list[tuple[Any, ...]]:
 @pytest.fixture
 def few_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give asv's working directory, where a `setup_cache` makes 1,000 images at most."""
-    load = datasets.load
-    monkeypatch.setattr(datasets, "load", lambda count, size=32: load(min(count, 1_000), size))
+    monkeypatch.setattr(
+        datasets, "load", lambda count, size=32: _synthetic(min(count, 1_000), size)
+    )
     monkeypatch.delenv(datasets.VARIABLE, raising=False)
     monkeypatch.delenv("ASV_ENV_DIR", raising=False)
     # For other processes, in another directory: the package may not be installed.
     monkeypatch.setenv("PYTHONPATH", str(Path(storage_impl.__file__).parent.parent))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+_synthetic = cache(datasets.synthetic)
 
 
 def benchmark_of(name: str, parameters: tuple[Any, ...]) -> Any:
