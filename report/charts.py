@@ -351,7 +351,8 @@ SECTIONS = (
                 *("count", "images", "time", SECONDS),
                 (
                     Source("cold_cache.ColdReadMany.time_read", "cold"),
-                    Source(_READ_MANY, "warm"),
+                    Source(_READ_MANY, "warm", {"count": 1_000}),
+                    Source(_READ_MANY, "warm", {"count": 10_000}),
                 ),
             ),
             Chart(

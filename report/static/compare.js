@@ -33,6 +33,7 @@ const VERDICTS = {
 const CONTROLS = ["machine", "dataset", "environment", "commit", "library", "workload"];
 
 let index;
+let drawings = []; // of what is shown: plot, chart, points
 let shown = 0; // counts what was chosen: what was asked for before and arrives late is not shown
 
 // -- small things ------------------------------------------------------------------------------
@@ -336,10 +337,11 @@ function drawVerdict(choice, verdict) {
 // -- charts ------------------------------------------------------------------------------------
 
 const niceLog = (low, high) => {
-  const wide = Math.log10(high / low) > 2.5;
+  const decades = Math.log10(high / low);
+  const steps = decades > 2.5 ? [1] : decades > 0.8 ? [1, 2, 5] : [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8];
   const ticks = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) {
-    for (const step of wide ? [1] : [1, 2, 5]) ticks.push(step * 10 ** power);
+    for (const step of steps) ticks.push(step * 10 ** power);
   }
   return ticks.filter((tick) => tick >= low && tick <= high);
 };
@@ -451,8 +453,9 @@ function traces(chart, points, x, panels, lines, scale) {
   return made;
 }
 
-function layout(chart, x, y, panels, wide) {
+function layout(chart, x, y, panels, wide, width) {
   const made = {
+    width,
     font: { family: "system-ui, sans-serif", size: 13 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
@@ -513,19 +516,20 @@ function layout(chart, x, y, panels, wide) {
   return made;
 }
 
-function draw(plot, chart, points, scale) {
+function draw([plot, chart, points], width = plot.clientWidth) {
+  const scale = scaleOf(wanted());
   const measured = points.filter(({ value }) => typeof value === "number");
   const panels = unique(measured.map(({ panel }) => panel));
   const lines = unique(measured.map(({ line }) => line));
-  const x = xAxis(measured, scale, plot.clientWidth < 480);
+  const x = xAxis(measured, scale, width < 480);
   if (chart.joined) x.joined = true;
   const y = yAxis(chart, measured, scale);
-  const wide = plot.clientWidth >= 260 * panels.length;
-  const made = layout(chart, x, y, panels, wide);
+  const wide = width >= 260 * panels.length;
+  const made = layout(chart, x, y, panels, wide, width);
   made.margin.t = panels.length > 1 ? 28 : 12;
   if (!chart.label) made.margin.b = 32;
   plot.style.height = `${made.height}px`;
-  return window.Plotly.react(plot, traces(chart, measured, x, panels, lines, scale), made, { displayModeBar: false, responsive: true });
+  return window.Plotly.react(plot, traces(chart, measured, x, panels, lines, scale), made, { displayModeBar: false });
 }
 
 const scaleOf = (want) => (want.scale === "linear" ? "linear" : "log");
@@ -654,7 +658,10 @@ async function drawVersions(choice, want, number) {
     : element("p", { class: "caption" }, "No change beyond noise and a tenth."));
   body.replaceChildren(made);
   const plot = made.querySelector(".plot");
-  if (plot && window.Plotly) await draw(plot, chart, points, scale);
+  if (plot && window.Plotly) {
+    drawings.push([plot, chart, points]);
+    await draw(drawings.at(-1));
+  }
   made.dataset.drawn = "true";
   byId("versions").dataset.state = "ready";
 }
@@ -711,6 +718,7 @@ async function show() {
   }
   byId("verdict").querySelector(".notices").replaceChildren(...notices.map(notice));
   forget(byId("sections"));
+  drawings = [];
   const pictures = [];
   byId("sections").replaceChildren(...index.sections.map((section) =>
     element("section", { id: section.id, "aria-labelledby": `${section.id}-title` },
@@ -735,12 +743,12 @@ async function show() {
   } catch (error) {
     byId("verdict").querySelector(".notices").append(notice(error.message));
   }
-  const scale = scaleOf(want);
   for (const [made, chart, points] of pictures) {
     const plot = made.querySelector(".plot");
     if (number !== shown) return;
     if (plot && window.Plotly) {
-      await draw(plot, chart, points, scale);
+      drawings.push([plot, chart, points]);
+      await draw(drawings.at(-1));
       await rest();
     } else {
       plot?.remove();
@@ -781,13 +789,18 @@ function start() {
   }
   for (const id of CONTROLS) byId(id).onchange = (event) => choose({ [id]: event.target.value });
   window.addEventListener("hashchange", () => show().catch(failed));
-  for (const [event, width] of [["beforeprint", 660], ["afterprint", null]]) {
-    window.addEventListener(event, () => {
-      for (const plot of document.querySelectorAll(".plot.js-plotly-plot")) {
-        window.Plotly.relayout(plot, width ? { width, autosize: false } : { width: null, autosize: true });
-      }
-    });
-  }
+  const redraw = (width) => drawings.forEach((drawing) => draw(drawing, width));
+  let before = innerWidth;
+  let waiting;
+  window.addEventListener("resize", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      if (innerWidth !== before) redraw();
+      before = innerWidth;
+    }, 100);
+  });
+  window.addEventListener("beforeprint", () => redraw(660));
+  window.addEventListener("afterprint", () => redraw());
   show().catch(failed);
 }
 
