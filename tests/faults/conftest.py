@@ -131,7 +131,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     write = terminalreporter.write_line
     terminalreporter.section("faults: survived / tried")
     names = list(dict.fromkeys(tally.backend for tally in _tallies))
-    write(f"{'':24}" + "".join(f"{name:>20}" for name in names))
+    write(f"{'':14}" + "".join(f"{name:>24}" for name in names))
     for row in dict.fromkeys(tally.row for tally in _tallies):
         cells = []
         for name in names:
@@ -139,7 +139,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             tried = sum(tally.tried for tally in of_cell)
             failed = sum(len(tally.failures) for tally in of_cell)
             cells.append(f"{tried - failed:,} / {tried:,}")
-        write(f"{row:24}" + "".join(f"{cell:>20}" for cell in cells))
+        write(f"{row:14}" + "".join(f"{cell:>24}" for cell in cells))
     found = [f"Python {platform.python_version()}"]
     for library in ("numpy", "Pillow", "lmdb", "h5py", "xxhash"):
         try:
