@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Route
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Route
 
 SERVER = "http://localhost"  # answered from the disk, by the browser's own routing
 TIMEOUT = 20_000  # milliseconds; for what never comes
@@ -58,6 +58,7 @@ class Visits:
 
     def __init__(self, browser: "Browser") -> None:
         self.browser = browser
+        self.contexts: list[BrowserContext] = []
         self.problems: list[str] = []
 
     def open(self, site: Path, address: str, *, served: bool = False, **options: Any) -> "Page":
@@ -75,6 +76,7 @@ class Visits:
             What the browser is like: "viewport", "color_scheme" and so on.
         """
         context = self.browser.new_context(**options)
+        self.contexts.append(context)
         context.set_default_timeout(TIMEOUT)
         context.route("**/*", lambda route: self._answer(route, site))
         page = context.new_page()
@@ -86,8 +88,8 @@ class Visits:
 
     def close(self) -> None:
         """Close all pages."""
-        for context in self.browser.contexts:
-            context.close()
+        while self.contexts:
+            self.contexts.pop().close()
 
     def _answer(self, route: "Route", site: Path) -> None:
         url = urlsplit(route.request.url)
