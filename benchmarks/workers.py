@@ -110,8 +110,8 @@ def _serve(
         answer = error
     with suppress(EOFError, BrokenPipeError):
         theirs.send(answer)
-        while True:
-            name, arguments = theirs.recv()
+        while (task := theirs.recv()) is not None:
+            name, arguments = task
             try:
                 answer = getattr(made, name)(*arguments)
             except Exception as error:
@@ -123,6 +123,8 @@ def _end(owner: int, connections: list[Connection], processes: list[BaseProcess]
     if os.getpid() != owner:  # a fork, whose parent they belong to
         return
     for connection in connections:
+        with suppress(OSError):  # of a process that has ended
+            connection.send(None)
         connection.close()
     for process in processes:
         process.join(LIMIT)
