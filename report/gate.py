@@ -66,13 +66,13 @@ def compare(given: list[str]) -> int:
     # Imported after the checks: asv itself needs a Python that it supports.
     from asv.commands import make_argparser
 
-    from report.noise import FACTOR
+    from report.noise import COMPARED
 
-    given = ["--factor", str(FACTOR), *given]  # what is given wins
+    given = [*COMPARED, *given]  # what is given wins
     options = make_argparser()[0].parse_args(["continuous", *given])
     configuration = write_configuration()
     bench.remember_machine(options.machine)
-    arguments = ["--config", str(configuration), "--show-stderr", "--interleave-rounds", *given]
+    arguments = ["--config", str(configuration), "--show-stderr", *given]
     if not options.bench:
         arguments += ["--bench", BENCHMARKS]
     code = bench.asv_measuring(bench.SPACE["quick"], "continuous", *arguments)

@@ -83,7 +83,7 @@ class Benchmark(NamedTuple):
 
     def images(self, key: Key) -> int:
         """Return how many images a call with these parameters handles."""
-        count = self.parameters(key).get("count", self.known.get("images"))
+        count = self.known.get("images", self.parameters(key).get("count"))
         return count if isinstance(count, int) and count > 0 else 1
 
 
