@@ -82,7 +82,11 @@ def measure(kind: str, given: list[str]) -> int:
 
 def say_where(conf: Any, code: int) -> None:
     """Say where the site is, and what the reader of a table may otherwise miss."""
-    print(f"\nThe site: {Path(conf.html_dir).resolve() / 'index.html'}")
+    site = Path(conf.html_dir).resolve()
+    print()
+    if (site / "compare.html").exists():
+        print(f"The backends compared: {site / 'compare.html'}, which any browser opens")
+    print(f"The site: {site / 'index.html'}")
     environment = os.environ.get("TOX_ENV_NAME", "bench")
     print(f"It needs a server: python -m tox exec -e {environment} -- asv preview")
     for note in notes(code):
