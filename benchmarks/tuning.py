@@ -195,7 +195,7 @@ class Hdf5AutoChunks(LibrarySuite):
     """5,000 images by h5py alone: contiguous, and in the chunks that h5py itself chooses.
 
     It does where it is given ``chunks=True``, compression or ``maxshape``, and cuts each
-    image into pieces that it puts together with those of thousands of others.
+    image into pieces that it puts together with those of many others.
     """
 
     params = (("contiguous", "chunks=True", "compression='gzip'"),)
