@@ -24,15 +24,17 @@ const SCALES = {
   ratio: [[1, ""]],
 };
 const VERDICTS = {
-  best: "best",
-  noise: "within noise",
-  worse: "",
-  only: "the only one",
-  unknown: "noise unknown",
+  best: ["✓ best", "mark"],
+  noise: ["≈ within noise", "mark"],
+  worse: [""],
+  only: ["the only one", "none"],
+  unknown: ["noise unknown", "none"],
 };
 const CONTROLS = ["machine", "dataset", "environment", "commit", "library", "workload"];
 
 let index;
+let current; // what is chosen, once all of it is drawn
+let last = {}; // the address that it was drawn for
 let drawings = []; // of what is shown: plot, chart, points
 let shown = 0; // counts what was chosen: what was asked for before and arrives late is not shown
 
@@ -103,8 +105,16 @@ const rest = () => new Promise((resolve) => setTimeout(resolve));
 
 const wanted = () => Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
 
+function go(want) {
+  const hash = `#${new URLSearchParams(want)}`;
+  if (hash === location.hash) return;
+  document.documentElement.dataset.state = "loading";
+  location.hash = hash;
+}
+
 function choose(changes) {
-  location.hash = new URLSearchParams({ ...wanted(), at: "", ...changes }).toString();
+  const { at, ...want } = wanted();
+  go({ ...want, ...changes });
 }
 
 // What there is of a machine: a row for each environment and commit.
@@ -217,9 +227,9 @@ function table(chart, columns, points) {
   const numbers = new Set(["value", "low", "high", "samples"]);
   const content = (point, name) => {
     if (["value", "low", "high"].includes(name)) {
-      return typeof point[name] === "number" ? said(point[name], chart.unit) : point[name] ?? "–";
+      return typeof point[name] === "number" ? said(point[name], chart.unit) : point[name] ?? "";
     }
-    return count(point[name] ?? "–");
+    return count(point[name] ?? "");
   };
   return element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `${chart.title}: figures` },
     element("table", {},
@@ -276,7 +286,9 @@ function summary(cells) {
   const close = others.filter(([, { verdict }]) => verdict === "noise").map(([name]) => name);
   if (close.length) return `${[best, ...close].join(" or ")}: no difference beyond the noise.`;
   const [next, second] = others[0];
-  const ahead = first.cost[0] ? `${times(second.cost[0] / first.cost[0])} times less than ${next}` : `less than ${next}`;
+  const factor = second.cost[0] / first.cost[0];
+  const ahead = factor < 1.5 ? `${Number((100 - 100 / factor).toPrecision(2))}% less than ${next}` :
+    Number.isFinite(factor) ? `${times(factor)} times less than ${next}` : `nothing, less than ${next}`;
   const doubt = second.verdict === "unknown" ? "; too few samples to tell it from noise" : "";
   return `${best}: ${ahead}${doubt}.`;
 }
@@ -289,7 +301,7 @@ function verdictCell(workload, backend, found, scale) {
     return element("td", attributes, element("span", { class: "none" }, word));
   }
   const [value, low, high, samples] = found.cost;
-  const word = VERDICTS[found.verdict];
+  const [word, style] = VERDICTS[found.verdict];
   const interval = low === null ? "" : `99%: ${said(low, workload.unit)} to ${said(high, workload.unit)}, `;
   return element("td", {
     ...attributes,
@@ -300,7 +312,7 @@ function verdictCell(workload, backend, found, scale) {
     title: samples === null ? undefined : `${interval}${samples} ${samples === 1 ? "sample" : "samples"}`,
   },
   element("span", { class: "cost" }, said(value, workload.unit, scale)),
-  word && element("span", { class: found.verdict === "best" ? "mark" : "none" }, ` ${found.verdict === "best" ? "✓ " : ""}${word}`),
+  word && element("span", { class: style }, ` ${word}`),
   found.floor === undefined ? "" : element("small", {}, `${times(found.floor)} × floor`));
 }
 
@@ -659,7 +671,7 @@ async function drawVersions(choice, want, number) {
   body.replaceChildren(made);
   const plot = made.querySelector(".plot");
   if (plot && window.Plotly) {
-    drawings.push([plot, chart, points]);
+    drawings = drawings.filter(([drawn]) => drawn.isConnected).concat([[plot, chart, points]]);
     await draw(drawings.at(-1));
   }
   made.dataset.drawn = "true";
@@ -674,8 +686,15 @@ function drawControls(choice, want) {
   const named = environmentNames(choice.environments);
   fill("environment", choice.environments.map((each) => [each.name, named(each)]), choice.environment.name);
   fill("commit", choice.rows.map(({ commit }) => [commit.hash, commitName(commit)]), choice.row.commit.hash);
-  const link = (id, title) =>
-    element("a", { href: `#${new URLSearchParams({ ...want, at: id })}` }, title);
+  const link = (id, title) => {
+    const made = element("a", { href: `#${new URLSearchParams({ ...want, at: id })}` }, title);
+    made.onclick = (event) => {
+      event.preventDefault();
+      go({ ...wanted(), at: id });
+      byId(id).scrollIntoView();
+    };
+    return made;
+  };
   byId("contents").replaceChildren(
     ...index.sections.map(({ id, title }) => link(id, title)),
     link("versions", "Library versions"),
@@ -690,12 +709,34 @@ function measuredWith(choice, result) {
   return [choice.machine.hardware, versions.join(", "), facts.join(", ")].filter(Boolean).join(" · ");
 }
 
+// Draws again only what another address changes.
+async function update() {
+  const want = wanted();
+  const changed = Object.keys({ ...last, ...want }).filter((name) => name !== "at" && last[name] !== want[name]);
+  if (!current || changed.some((name) => !["scale", "library", "workload"].includes(name))) {
+    await show();
+    return;
+  }
+  last = want;
+  if (changed.includes("scale")) {
+    for (const button of document.querySelectorAll("[data-scale]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.scale === scaleOf(want)));
+    }
+    for (const drawing of drawings) await draw(drawing);
+  }
+  if (changed.length) await drawVersions(current, want, shown);
+  if (want.at) byId(want.at)?.scrollIntoView();
+  document.documentElement.dataset.state = "ready";
+}
+
 async function show() {
   shown += 1;
   const number = shown;
   const want = wanted();
   const page = document.documentElement;
   page.dataset.state = "loading";
+  current = undefined;
+  last = want;
   const choice = resolve(want);
   if (!choice.row) {
     empty(`There are no results of images on the machine ${choice.machine.name}.`);
@@ -703,12 +744,12 @@ async function show() {
   }
   const result = await load(choice.row.key);
   if (number !== shown) return;
-  // The buttons are made anew: the one that was pressed keeps the focus.
-  const pressed = document.activeElement?.dataset.scale;
-  const chart = document.activeElement?.closest("figure")?.id ?? "contents";
   drawControls(choice, want);
   const { verdict, charts } = result.datasets[choice.dataset];
-  byId("measured").textContent = measuredWith(choice, result);
+  byId("measured").replaceChildren(
+    element("span", { class: "printed" }, `${choice.machine.name}, commit ${commitName(choice.row.commit)}, images: ${choice.dataset} · `),
+    measuredWith(choice, result),
+  );
   const backends = drawVerdict(choice, verdict);
   const notices = [];
   if (!backends.length) notices.push("None of these workloads was measured.");
@@ -732,7 +773,6 @@ async function show() {
         pictures.push([made, chart, points]);
         return made;
       })))));
-  if (pressed) document.querySelector(`#${chart} [data-scale="${pressed}"]`)?.focus({ preventScroll: true });
   byId("message").hidden = true;
   for (const id of ["choices", "verdict", "contents", "versions"]) byId(id).hidden = false;
   if (want.at) byId(want.at)?.scrollIntoView();
@@ -758,6 +798,7 @@ async function show() {
   await drawVersions(choice, want, number);
   if (number !== shown) return;
   if (want.at) byId(want.at)?.scrollIntoView();
+  current = choice;
   page.dataset.state = "ready";
 }
 
@@ -788,7 +829,7 @@ function start() {
     return;
   }
   for (const id of CONTROLS) byId(id).onchange = (event) => choose({ [id]: event.target.value });
-  window.addEventListener("hashchange", () => show().catch(failed));
+  window.addEventListener("hashchange", () => update().catch(failed));
   const redraw = (width) => drawings.forEach((drawing) => draw(drawing, width));
   let before = innerWidth;
   let waiting;
