@@ -626,7 +626,7 @@ def test_layouts_are_those_of_the_files(
     for store in (instance.store, instance.empty):
         assert len(store) == 1_000
         (segment,) = store.path.rglob("*.h5")
-        with h5py.File(segment) as file:
+        with h5py.File(segment, locking=False) as file:  # as the store has it open
             images = file["images"]
             assert images.chunks == (None if chunk is None else (chunk, 32, 32, 3))
             assert (images.compression, images.compression_opts) == (
@@ -659,6 +659,45 @@ def test_h5py_chooses_chunks(
     else:
         assert stored.chunks[1:] != (32, 32, 3)
     assert len(set(instance.indices)) == 20
+
+
+def test_no_sample_finds_chunks_of_another_in_a_store(
+    started: Callable[..., SimpleNamespace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 keeps chunks that it has read: each sample has a store of which no image was read."""
+    hdf5 = started("tuning.Hdf5Layout.time_read_one", "16 a chunk, gzip")
+    first = hdf5.instance.store
+    hdf5.benchmark.func("16 a chunk, gzip")
+    calls = recorded(storage_impl.BACKENDS["hdf5"], monkeypatch)
+    hdf5.benchmark.do_teardown()
+    hdf5.benchmark.do_setup()
+    assert first.closed
+    assert not hdf5.instance.store.closed
+    assert {method for method, _ in calls} == {"close"}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("tuning.Hdf5AutoChunks.time_read_one", ("compression='gzip'",)),
+        ("tuning.Hdf5Selection.time_read", ("16 a chunk", "one by one")),
+    ],
+)
+def test_no_sample_finds_chunks_of_another_in_a_file(
+    name: str,
+    parameters: tuple[str, ...],
+    started: Callable[..., SimpleNamespace],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """HDF5 keeps chunks that it has read: each sample opens the file, and has read none of it."""
+    hdf5 = started(name, *parameters)
+    first = hdf5.instance.images_stored
+    hdf5.benchmark.func(*parameters)
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", MagicMock(side_effect=AssertionError))
+    hdf5.benchmark.do_teardown()
+    hdf5.benchmark.do_setup()
+    assert not first  # its file is closed
+    assert hdf5.instance.images_stored
 
 
 class CountedDataset:
