@@ -56,7 +56,8 @@ class Compare(OutputPublisher):  # type: ignore[misc]  # asv comes without type 
             results = (
                 result
                 for result in read_all(conf.results_dir, shown(benchmarks))
-                if result.commit in revisions
+                # Not those of the calibration alone: a page opened on them would be empty.
+                if result.commit in revisions and result.datasets
             )
             tags = {commit: tag for tag, commit in repo.get_tags().items()}
             build(aside, results, benchmarks, conf.project, tags)

@@ -400,6 +400,13 @@ def test_publish_without_results(publish: Any) -> None:
     assert data(site / "compare/data/index.js")["machines"] == []
 
 
+def test_publish_results_of_no_images(publish: Any) -> None:
+    """A run of the calibration alone is nothing to choose: a page opened on it would be empty."""
+    site, _ = publish(without=("",))
+    assert data(site / "compare/data/index.js")["machines"] == []
+    assert [path.name for path in (site / "compare/data").iterdir()] == ["index.js"]
+
+
 @pytest.mark.parametrize("index", ["", compare.ANCHOR * 2])
 def test_publish_where_asv_changed(publish: Any, index: str) -> None:
     """Where asv's index.html has another shape, publish says so; the page is there, unlinked."""
