@@ -14,6 +14,8 @@ def facts_of(result_path: str | Path) -> dict[str, str]:
         recorded = json.loads(Path(result_path).with_suffix(".facts").read_text())
     except (OSError, ValueError):
         return {}
+    if not isinstance(recorded, dict):
+        return {}
     return {str(name): str(value) for name, value in recorded.items()}
 
 

@@ -189,7 +189,7 @@ def test_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert facts.cpu(tmp_path / "none") == "arm"
 
 
-@pytest.mark.parametrize("content", [None, "", "{"])
+@pytest.mark.parametrize("content", [None, "", "{", "[]"])
 def test_no_facts(content: str | None, tmp_path: Path) -> None:
     """Results of before, or whose facts were lost, have none; that is no error."""
     if content is not None:
