@@ -4,6 +4,7 @@ python -m report.bench quick|full|large [ARGUMENT OF asv run ...]
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -72,7 +73,7 @@ def measure(kind: str, given: list[str]) -> int:
     if not changed:
         print("\nNo results were saved: there is nothing to publish.")
         return code
-    if failure := asv("publish"):
+    if failure := publish(conf):
         return failure
     print()
     print(summary.text(conf, {path for path, _ in changed}))
@@ -80,8 +81,23 @@ def measure(kind: str, given: list[str]) -> int:
     return code
 
 
+def publish(conf: Any) -> int:
+    """Have asv make the site; return its exit code."""
+    code = asv("publish")
+    if code:
+        shutil.rmtree(conf.html_dir, ignore_errors=True)  # half a site looks like a whole one
+    return code
+
+
 def say_where(conf: Any, code: int) -> None:
     """Say where the site is, and what the reader of a table may otherwise miss."""
+    say_site(conf)
+    for note in notes(code):
+        print(checks.wrapped(note))
+
+
+def say_site(conf: Any) -> None:
+    """Say where the site is, and what opens it."""
     site = Path(conf.html_dir).resolve()
     print()
     if (site / "compare.html").exists():
@@ -89,8 +105,6 @@ def say_where(conf: Any, code: int) -> None:
     print(f"The site: {site / 'index.html'}")
     environment = os.environ.get("TOX_ENV_NAME", "bench")
     print(f"It needs a server: python -m tox exec -e {environment} -- asv preview")
-    for note in notes(code):
-        print(checks.wrapped(note))
 
 
 def notes(code: int) -> list[str]:

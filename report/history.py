@@ -6,7 +6,6 @@ The results are kept on a branch of their own at a remote: see `report.kept`.
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,10 +65,9 @@ def go_on(remote: str, given: list[str]) -> int:
         print(f"\n{files} files of results are new on the branch {BRANCH} of {remote}.")
     else:
         print(f"\nNothing is new: {remote} has all results of {machine}.")
-    if code := bench.asv("publish"):
-        shutil.rmtree(conf.html_dir, ignore_errors=True)  # half a site looks like a whole one
-        return code
-    print(f"The site: {Path(conf.html_dir).resolve() / 'index.html'}")
+    if failure := bench.publish(conf):
+        return failure
+    bench.say_site(conf)
     if failed:
         print("Benchmarks failed, all others are kept and published: asv says above why.")
     return failed

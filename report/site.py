@@ -45,12 +45,11 @@ def publish(without_network: bool) -> int:
     if without_network:  # before the site is touched
         packages = {script.package for script in offline.SCRIPTS}
         archives = offline.fetch(packages, Path(".asv/npm"))
-    if failure := bench.asv("publish"):
+    if failure := bench.publish(conf):
         return failure
     if without_network:
         offline.localise(Path(conf.html_dir), archives)
-    print(f"\nThe site: {Path(conf.html_dir).resolve() / 'index.html'}")
-    print("It needs a server: python -m tox exec -e site -- asv preview")
+    bench.say_site(conf)
     return 0
 
 

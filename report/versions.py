@@ -63,7 +63,7 @@ def measure(given: list[str]) -> int:
         if not changed:
             print("\nNo results were saved: there is nothing to publish.")
             return code
-        if failure := bench.asv("publish"):
+        if failure := bench.publish(conf):
             return failure
     names = {environment.name for environment in chosen}
     found = [
