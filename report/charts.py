@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 PER_IMAGE = "seconds an image"
 SECONDS = "seconds"
-BYTES = "bytes"
 BYTES_PER_IMAGE = "bytes an image"
 RATIO = "ratio"
 
