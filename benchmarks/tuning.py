@@ -25,13 +25,12 @@ from benchmarks.common import StoreSuite, Suite, compare, facts, version
 from benchmarks.page_cache import ColdSuite
 
 COUNT = 5_000
-# 1,999 and 5,000 have no common divisor: all images differ, and none follows its neighbour.
-STRIDE = 1_999
 
 
 def scattered(number: int, count: int) -> list[int]:
-    """Return `number` different indices of `count` images, here and there."""
-    return [index * STRIDE % count for index in range(number)]
+    """Return `number` different indices of `count` images, in no order."""
+    draw = random.Random(7).random  # alike in all versions of Python and of numpy
+    return sorted(range(count), key=lambda _: draw())[:number]
 
 
 # -- PNG -------------------------------------------------------------------------------------
@@ -473,10 +472,7 @@ class LmdbKeys(LmdbSuite):
         self.environment = self.open_environment(sync=False)
         if self.first:
             count = len(self.images)
-            numbers = list(range(count))
-            if keys == "shuffled":  # alike in all versions of Python and of numpy
-                draw = random.Random(7).random
-                numbers.sort(key=lambda _: draw())
+            numbers = scattered(count, count) if keys == "shuffled" else list(range(count))
             self.numbers = np.array(numbers)
             self.records = [
                 (key(number), image.tobytes())

@@ -571,6 +571,19 @@ def test_no_counter_is_no_figure(
 # --- Options ---
 
 
+def test_scattered_indices_are_in_no_order() -> None:
+    """Half of them are followed by a higher one, they differ, and they are spread over all images.
+
+    Read in steps they would be as good as in order, for chunks and for readahead.
+    """
+    indices = tuning.scattered(500, 5_000)
+    assert indices == tuning.scattered(500, 5_000)
+    assert len(set(indices)) == 500
+    assert 200 < sum(first < second for first, second in pairwise(indices)) < 300
+    assert len({index // 50 for index in indices[:100]}) > 55  # of 100 parts of equal length
+    assert len({index // 50 for index in indices}) > 95
+
+
 def test_levels_are_those_of_the_files(started: Callable[..., SimpleNamespace]) -> None:
     """Each level is measured on files of that level, and on all images."""
     ratios = []
