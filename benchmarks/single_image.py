@@ -1,6 +1,6 @@
 """What does one image cost, written or read by itself?"""
 
-from benchmarks.common import BACKENDS, StoreSuite, facts, version
+from benchmarks.common import BACKENDS, StoreSuite, compare, facts, version
 
 
 class WriteOne(StoreSuite):
@@ -43,9 +43,13 @@ class ReadOne(StoreSuite):
     indices = tuple(i * 389 % 1_000 for i in range(100))
 
     def setup(self, backend: str) -> None:
-        """Open a store."""
+        """Open a store; once in a process, look at what is read."""
         self.begin(1_000)
         self.store = self.warm_store(backend)
+        if self.first:
+            images, labels = zip(*map(self.store.read_one, self.indices), strict=True)
+            compare(images, self.images[list(self.indices)])
+            compare(labels, self.labels[list(self.indices)])
 
     @facts(
         images=100,
