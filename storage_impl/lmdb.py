@@ -88,7 +88,8 @@ class LmdbStore(ImageStore):
     Readahead matters where the pages are not in memory. Measured on 5,000 CIFAR-10 images
     right after the page cache was emptied, microseconds an image: reading all in order 4.6
     with it and 128 without, reading one at random 55 with it and 150 without. It can only cost
-    where a store is much larger than the memory and read at random.
+    where a store is much larger than the memory and read at random. `LmdbReadaheadCold` of
+    benchmarks/tuning.py measures it again.
     """
 
     backend = "lmdb"

@@ -87,6 +87,7 @@ class PngStore(ImageStore):
     and 2,267; level 9 180, 86 and 2,266. On synthetic images of 256 pixels a side,
     milliseconds, and bytes of the file over bytes of pixels: level 1 6.3, 2.6 and 0.51;
     level 6 25, 2.4 and 0.46; level 9 61, 2.4 and 0.45. Level 6 is written once, and read often.
+    `PngCodec` and `PngLevel` of benchmarks/tuning.py measure them again.
     """
 
     backend = "png"
