@@ -1,0 +1,35 @@
+"""No benchmark is left out of the tests that a wrong store has no figure."""
+
+from tests import test_benchmarks, test_benchmarks_reading, test_benchmarks_writing
+
+# Each has a test of its own for what it does, but for one.
+OF_THEIR_OWN = {
+    "calibration.Cpu",
+    "calibration.Disk",
+    "concurrency.WriteSeveral",
+    "floor.Memory",
+    "floor.OneHdf5",
+    "floor.OneLmdb",
+    "floor.OnePng",
+    "memory.WriteGenerator",  # compares how many were written, and no pixels: they are one image
+    "startup.Import",
+}
+
+
+def class_of(name: str) -> str:
+    """Return what has the setup of a benchmark; one for large parameters inherits it."""
+    return name.rpartition(".")[0].removesuffix("Large")
+
+
+def test_each_benchmark_is_looked_at() -> None:
+    """A new one is put into one of the lists of those that wrong pixels, or nothing, fail."""
+    names = [
+        *test_benchmarks.LOOKED_AT,
+        *test_benchmarks.FLOORS_LOOKED_AT,
+        *test_benchmarks_reading.READS,
+        *(case[0] for case in test_benchmarks_writing.STORES),
+        *(case[0] for case in test_benchmarks_writing.LIBRARIES),
+    ]
+    looked_at = set(map(class_of, names))
+    assert not looked_at & OF_THEIR_OWN
+    assert set(map(class_of, test_benchmarks.EXPECTED)) == looked_at | OF_THEIR_OWN
