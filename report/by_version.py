@@ -121,7 +121,8 @@ def _cost(measured: Measured, name: str, key: Key) -> str:
         return "failed" if found else ""
     if math.isnan(found.value):
         return ""
-    return figure(found.value / measured[name].images(key) * 1e6)
+    benchmark = measured[name]
+    return figure(found.value / benchmark.images(benchmark.parameters(key)) * 1e6)
 
 
 def _factor(here: Measured, above: Measured, name: str, key: Key) -> str:

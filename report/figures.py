@@ -58,12 +58,12 @@ def points(chart: Chart, measured: Measured) -> Iterator[list[Any]]:
 def chosen(source: Source, measured: Measured) -> Iterator[tuple[dict[str, Any], int, Figure]]:
     """Return the figures of a source, each with its parameters and how many images it is of."""
     benchmark = measured.get(source.benchmark)
-    if benchmark is None:
+    if benchmark is None or not {"backend", *source.where} <= {*benchmark.known["param_names"]}:
         return
     for key, figure in benchmark.figures.items():
         parameters = benchmark.parameters(key)
-        if "backend" in parameters and source.where.items() <= parameters.items():
-            yield parameters, benchmark.images(key), figure
+        if all(parameters[name] == value for name, value in source.where.items()):
+            yield parameters, benchmark.images(parameters), figure
 
 
 def said(value: Any) -> str | int | float:
@@ -79,11 +79,10 @@ def cost(figure: Figure, images: int) -> list[Any]:
         return ["failed"]
     if math.isnan(figure.value):
         return ["not run"]
-    low, high = figure.interval or (None, None)
-    return [
-        *(x if x is None else rounded(x / images) for x in (figure.value, low, high)),
-        figure.repeat,
-    ]
+    value, interval = rounded(figure.value / images), figure.interval
+    if interval is None:
+        return [value, None, None, figure.repeat]
+    return [value, rounded(interval[0] / images), rounded(interval[1] / images), figure.repeat]
 
 
 def rounded(value: float) -> float:
@@ -133,7 +132,7 @@ def floor_of(
     figure = floor.figures.get(key)
     if figure is None or not figure.value or math.isnan(figure.value):
         return None
-    return figure.value / floor.images(key)
+    return figure.value / floor.images(floor.parameters(key))
 
 
 def versions_of(results: list[Result]) -> dict[str, Any]:

@@ -81,9 +81,9 @@ class Benchmark(NamedTuple):
         """Return the parameters by name."""
         return dict(zip(self.known["param_names"], key, strict=True))
 
-    def images(self, key: Key) -> int:
+    def images(self, parameters: Mapping[str, Any]) -> int:
         """Return how many images a call with these parameters handles."""
-        count = self.known.get("images", self.parameters(key).get("count"))
+        count = self.known.get("images", parameters.get("count"))
         return count if isinstance(count, int) and count > 0 else 1
 
 
