@@ -96,7 +96,9 @@ class Hdf5Store(ImageStore):
     Measured on 5,000 CIFAR-10 images in memory, microseconds an image to write, to read all
     in order, to read one at random, and bytes stored over bytes of pixels: contiguous 1.8, 0.8,
     13 and 1.01; ``chunk_images=16`` 4.4, 2.5, 14 and 1.01; ``chunk_images=64`` 3.6, 1.7, 46
-    and 1.02; ``chunk_images=16, gzip_level=6`` 106, 26, 175 and 0.93.
+    and 1.02; ``chunk_images=16, gzip_level=6`` 106, 26, 175 and 0.93. HDF5 keeps chunks that it has
+    read, as long as they fit its cache, and the next image of one costs less. `Hdf5Layout` of
+    benchmarks/tuning.py measures all of it again, on a store that was just opened.
     """
 
     backend = "hdf5"
