@@ -13,7 +13,7 @@ each line, and what follows it up to the next `<!-- end -->` is replaced:
 A row is what to call it, a unit in brackets and a benchmark with its parameters, or two with
 a "/" between them. `*` in place of the backend makes a column for each. `@ Pillow 9.2.0`
 after a benchmark takes it from the run with that version of a library, `@ Pillow *` makes a
-row for each version. The word `run` in place of rows says what all was measured with, and the
+row for each version; all of them are of one commit. The word `run` in place of rows says what all was measured with, and the
 word `verdicts` lists the sections of the page with what each says in bold at the start of a line:
 Holds, Holds if, or Does not hold.
 """
@@ -80,6 +80,8 @@ class Run:
 
     Attributes
     ----------
+    commit : str
+        What was measured.
     date : int
         Of the commit.
     versions : dict
@@ -94,6 +96,7 @@ class Run:
         results = Results.load(path)
         facts = facts_of(path)
         result = read(results, facts, benchmarks)
+        self.commit: str = results.commit_hash
         self.date = result.date
         self.versions = {name: result.versions[name] for name in LIBRARIES}
         self.head = head(results, facts, Measured(results, benchmarks))
@@ -124,8 +127,13 @@ class Kept:
         runs = [Run(path, benchmarks) for path in sorted(result_files(str(directory)))]
         runs.sort(key=lambda run: run.date)
         self.known: dict[str, Any] = dict(benchmarks)
-        # Of one environment the newest run counts: asv has a file for each commit.
-        self.runs = list({tuple(run.versions.items()): run for run in runs}.values())
+        self.runs = runs
+
+        # Versions are compared within one commit, as what measures them may change from one to
+        # the next: the newest of those with the most environments.
+        commits = [run.commit for run in runs]
+        swept = max(reversed(commits), key=commits.count)
+        self.swept = [run for run in runs if run.commit == swept]
 
         # Of the default one most is measured. Where that does not tell: one library is varied at
         # a time, so that the others' runs differ least from it.
@@ -138,7 +146,7 @@ class Kept:
         return sum(one != another for one, another in versions)
 
     def sweep(self, library: str) -> dict[str, Run]:
-        """Return the runs with each version of a library, oldest first, by version.
+        """Return the runs of one commit with each version of a library, oldest first, by version.
 
         Where a version does not go with the others' default, the run with the fewest others
         differing counts.
@@ -148,7 +156,7 @@ class Kept:
             usual = self.default.versions
             return sum(run.versions[name] != usual[name] for name in LIBRARIES if name != library)
 
-        runs = sorted(self.runs, key=others, reverse=True)
+        runs = sorted(self.swept, key=others, reverse=True)
         varied = {
             run.versions[library]: run
             for run in runs

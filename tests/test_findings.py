@@ -132,6 +132,29 @@ def test_versions_that_need_older_ones(tmp_path: Path) -> None:
     ]
 
 
+def test_versions_are_compared_within_one_commit(tmp_path: Path) -> None:
+    """A newer run of the default versions alone is the default, and no row of the versions."""
+    stored = stored_results.store(
+        tmp_path / "r", commits=2, environments=stored_results.ENVIRONMENTS
+    )
+    old, new = stored.commits
+    current = stored_results.CURRENT
+    for path in stored.results.glob(f"*/{new[:8]}-*"):
+        if not all(f"-{name}{version}" in path.stem for name, version in current.items()):
+            path.unlink()
+    kept = tables.Kept(stored.results)
+    assert (kept.default.commit, kept.default.versions) == (new, current)
+    assert {run.commit for run in kept.sweep("h5py").values()} == {old}
+
+    # As stored_results makes it up, HDF5 takes half as long again to write at the newer commit.
+    line = 'write (us/image): many_images.WriteMany.time_write("hdf5", 10_000)'
+    ((*_, by_default),) = cells(kept, line)
+    rows = cells(kept, f"{line} @ h5py *")
+    assert [row[0] for row in rows] == [f"write, h5py {v}" for v in ("3.8.0", "3.13.0", "3.16.0")]
+    for row in rows:
+        assert float(by_default.split()[0]) / float(row[2].split()[0]) > 1.3
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
