@@ -392,8 +392,8 @@ function yAxis(chart, points, scale) {
   };
 }
 
-function xAxis(points, scale, narrow) {
-  const values = unique(points.map(({ x }) => x));
+function xAxis(chart, points, scale, narrow) {
+  const values = chart.order ?? unique(points.map(({ x }) => x));
   if (values.every((x) => typeof x === "number" && x > 0) && values.length > 2) {
     const sorted = values.toSorted((a, b) => a - b);
     const even = scale === "log";
@@ -533,7 +533,7 @@ function draw([plot, chart, points], width = plot.clientWidth) {
   const measured = points.filter(({ value }) => typeof value === "number");
   const panels = unique(measured.map(({ panel }) => panel));
   const lines = unique(measured.map(({ line }) => line));
-  const x = xAxis(measured, scale, width < 480);
+  const x = xAxis(chart, measured, scale, width < 480);
   if (chart.joined) x.joined = true;
   const y = yAxis(chart, measured, scale);
   const wide = width >= 260 * panels.length;
@@ -599,14 +599,19 @@ function figure(chart, points, choice) {
 async function drawVersions(choice, want, number) {
   const body = byId("versions-body");
   byId("versions").dataset.state = "loading";
-  const content = await load(choice.machine.files[choice.row.place]);
+  // The chosen commit, or else the newest that several environments have measured.
+  const several = (place) =>
+    choice.machine.environments.filter(({ results }) => results.some(([at]) => at === place)).length > 1;
+  const newestFirst = Object.keys(choice.machine.files).map(Number).sort((a, b) => b - a);
+  const place = [choice.row.place, ...newestFirst].find(several) ?? choice.row.place;
+  const content = await load(choice.machine.files[place]);
   if (number !== shown) return;
   forget(body);
   const byLibrary = content[choice.dataset] ?? {};
   const libraries = Object.keys(byLibrary);
   byId("versions").querySelector("form").hidden = !libraries.length;
   if (!libraries.length) {
-    body.replaceChildren(notice("No two environments of this machine and commit differ in the version of one library alone."));
+    body.replaceChildren(notice("No two environments of this machine differ, at one commit, in the version of one library alone."));
     byId("versions").dataset.state = "ready";
     return;
   }
@@ -640,8 +645,10 @@ async function drawVersions(choice, want, number) {
   const chart = {
     id: "versions",
     title: `${workload.title} by version of ${name}`,
-    caption: `${workload.what[0].toUpperCase()}${workload.what.slice(1)}. All else is the same: ${others}.`,
+    caption: `${workload.what[0].toUpperCase()}${workload.what.slice(1)}. All else is the same: ${others}.` +
+      (place === choice.row.place ? "" : ` Measured at ${commitName(index.commits[place])}: the chosen commit has one environment.`),
     x: "version",
+    order: group.versions.map((version) => version || "none"),
     label: `version of ${name}`,
     y: workload.unit.startsWith("bytes") ? "bytes an image" : "time an image",
     unit: workload.unit,
