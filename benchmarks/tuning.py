@@ -54,6 +54,7 @@ class PngLevel(StoreSuite):
         if self.first:
             self.time_write(level, side)
             self.compare(self.empty)
+            self.compare(self.store)
             self.teardown()
             self.open_both(level, side)
 
@@ -137,6 +138,9 @@ class Hdf5Layout(StoreSuite):
         if self.first:
             self.time_write(layout)
             self.compare(self.empty)
+            self.compare(self.store)
+            found = [self.store.read_one(index)[0] for index in self.indices]
+            compare(found, self.images[self.indices])
             self.teardown()
             self.open_both(layout)
 
@@ -211,6 +215,7 @@ class Hdf5AutoChunks(LibrarySuite):
     params = (("contiguous", "chunks=True", "compression='gzip'"),)
     param_names = ("layout",)
     warmup_time = 0.1
+    unit = "file bytes/raw"
     version = version(1)
 
     options: ClassVar[dict[str, dict[str, Any]]] = {
@@ -220,7 +225,16 @@ class Hdf5AutoChunks(LibrarySuite):
     }
 
     def setup(self, layout: str) -> None:
-        """Open the dataset."""
+        """Open the dataset; once in a process, look at the images that are read."""
+        self.open_layout(layout)
+        if self.first:
+            found = [self.images_stored[index] for index in self.indices]
+            compare(found, self.images[self.indices])
+            self.teardown()
+            self.open_layout(layout)
+
+    def open_layout(self, layout: str) -> None:
+        """Start a sample with the dataset of a layout."""
         self.begin(COUNT)
         name = next(iter(self.options[layout]), layout)
         self.images_stored = self.dataset(name, **self.options[layout])
@@ -236,6 +250,10 @@ class Hdf5AutoChunks(LibrarySuite):
         """Read 20 images here and there, one by one."""
         for index in self.indices:
             self.images_stored[index]
+
+    def track_ratio(self, layout: str) -> float:
+        """Return the length of the file over the bytes of the pixels."""
+        return os.path.getsize(self.images_stored.file.filename) / self.images.nbytes
 
 
 class Hdf5Selection(LibrarySuite):
@@ -286,10 +304,14 @@ class LmdbReadahead(StoreSuite):
     version = version(1)
 
     def setup(self, readahead: bool) -> None:
-        """Open a store."""
+        """Open a store; once in a process, look at what is read."""
         self.begin(COUNT)
         self.indices = scattered(500, len(self.images))
         self.store = self.warm_store("lmdb", readahead=readahead)
+        if self.first:
+            self.compare(self.store)
+            found = [self.store.read_one(index)[0] for index in self.indices]
+            compare(found, self.images[self.indices])
 
     @facts(images=COUNT)
     def time_read(self, readahead: bool) -> None:
@@ -318,6 +340,8 @@ class LmdbReadaheadCold(ColdSuite):
         if self.first:
             with storage_impl.open_store(self.path) as store:
                 self.compare(store)
+                found = [store.read_one(index)[0] for index in self.indices]
+            compare(found, self.images[self.indices])
         self.empty_cache(self.path)
 
     @facts(images=COUNT, cache="cold")
@@ -367,6 +391,7 @@ class LmdbSync(LmdbSuite):
         ("default", "metasync=False", "sync=False", "sync=False, then sync", "writemap=True"),
     )
     param_names = ("options",)
+    unit = "file bytes/raw"
     version = version(1)
 
     options: ClassVar[dict[str, dict[str, bool]]] = {
@@ -412,6 +437,15 @@ class LmdbSync(LmdbSuite):
                 transaction.put(number, image)
         if options.endswith("then sync"):
             self.environment.sync(True)
+
+    def track_ratio(self, options: str) -> float:
+        """Return the length of the data file over the bytes of the pixels.
+
+        Written through the map it is as long as the map, here 64 MiB, where LMDB is open.
+        """
+        self.time_write(options)
+        path = os.path.join(self.environment.path(), "data.mdb")
+        return os.path.getsize(path) / self.images.nbytes
 
 
 class LmdbPut(LmdbSuite):

@@ -145,6 +145,36 @@ def test_wrong_pixels_have_no_figure(
     assert left(ten_images) == set()
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("cold_cache.ColdReadOne.time_read", "png"),
+        ("cold_cache.ColdReadOne.time_read", "lmdb"),
+        ("cold_cache.ColdReadOne.time_read", "hdf5"),
+        ("tuning.Hdf5Layout.time_read_one", "contiguous"),
+        ("tuning.LmdbReadahead.time_read_one", True),
+        ("tuning.LmdbReadaheadCold.time_read_one", True),
+    ],
+)
+def test_wrong_single_images_have_no_figure(
+    case: tuple[Any, ...], ten_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where images are read one by one, these are looked at, too."""
+    name, *parameters = case
+    benchmark = benchmark_of(name, tuple(parameters))
+    store_class = storage_impl.BACKENDS[STORES[name.replace("_one", ""), *parameters]]
+    read_one = store_class.read_one
+
+    def read(store: Any, index: int) -> Any:
+        image, label = read_one(store, index)
+        return image ^ 1, label
+
+    monkeypatch.setattr(store_class, "read_one", read)
+    with pytest.raises(RuntimeError, match="not what was written"):
+        benchmark.do_setup()
+    benchmark.do_teardown()
+
+
 LIBRARIES = {
     ("tuning.Hdf5AutoChunks.time_read", "chunks=True"): (h5py.Dataset, "__getitem__"),
     ("tuning.Hdf5Selection.time_read", "contiguous", "list"): (h5py.Dataset, "__getitem__"),
@@ -672,6 +702,9 @@ def test_h5py_chooses_chunks(
     else:
         assert stored.chunks[1:] != (32, 32, 3)
     assert len(set(instance.indices)) == 20
+    size = Path(stored.file.filename).stat().st_size
+    assert instance.track_ratio(layout) == size / instance.images.nbytes
+    assert 0.5 < instance.track_ratio(layout) < 1.5  # chunks at the edges are filled up
 
 
 def test_no_sample_finds_chunks_of_another_in_a_store(
@@ -795,6 +828,15 @@ def test_sync_is_as_named(
     sync.benchmark.func(options)
     assert environment.info()["last_txnid"] - before == transactions
     assert environment.stat()["entries"] == sync.benchmark.images
+
+
+@pytest.mark.parametrize(
+    ("options", "least", "most"), [("default", 1.3, 1.5), ("writemap=True", 21, 23)]
+)
+def test_sync_weighs_the_file(options: str, least: float, most: float, few_images: Path) -> None:
+    """What is weighed is a file that holds 1,000 images; a map that is written to is all of it."""
+    ratio = run(benchmark_of("tuning.LmdbSync.track_ratio", (options,)))
+    assert least < ratio < most
 
 
 @pytest.mark.parametrize("options", ["sync=False", "sync=False, then sync"])
