@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from threading import Barrier
+from weakref import finalize
 
 import numpy as np
 
@@ -56,6 +57,7 @@ class ReadThreads(StoreSuite):
         if not self.first:
             return
         self.pool = ThreadPoolExecutor(threads)
+        finalize(self, self.pool.shutdown)
         # The pool starts a thread only while none is idle: they wait until all are there.
         barrier = Barrier(threads, timeout=60)
         list(self.pool.map(lambda _: barrier.wait(), range(threads)))

@@ -11,11 +11,12 @@ import signal
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -56,27 +57,23 @@ class Workers:
         processes: list[BaseProcess] = []
         self.end = weakref.finalize(self, _end, os.getpid(), self._connections, processes)
         context: Any = multiprocessing.get_context(method)
-        # asv imports the benchmarks in a way of its own, which a process that is started afresh
-        # does not inherit. Last, so that the package comes from where it is installed.
-        sys.path.append(str(Path(__file__).resolve().parent.parent))
         try:
-            for own in arguments:
-                ours, theirs = context.Pipe()
-                self._connections.append(ours)
-                process = context.Process(
-                    target=_serve, args=(theirs, ours, kind, own), daemon=True
-                )
-                process.start()
-                processes.append(process)
-                theirs.close()
+            with _without_asv():
+                for own in arguments:
+                    ours, theirs = context.Pipe()
+                    self._connections.append(ours)
+                    process = context.Process(
+                        target=_serve, args=(theirs, ours, kind, own), daemon=True
+                    )
+                    process.start()
+                    processes.append(process)
+                    theirs.close()
             for place in self.results():
                 if place != storage_impl.__file__:
                     raise RuntimeError(f"a process has imported another package: {place}")
         except BaseException:
             self.end()
             raise
-        finally:
-            sys.path.pop()
 
     def start(self, name: str, *arguments: Any) -> None:
         """Have every process call a method of its object."""
@@ -95,6 +92,21 @@ class Workers:
         """Have every process call a method of its object, and return the results in order."""
         self.start(name, *arguments)
         return self.results()
+
+
+@contextmanager
+def _without_asv() -> Iterator[None]:
+    """Have what is started afresh find this module, and not import the program that is running."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    # asv imports the benchmarks in a way of its own, which is not inherited. Last, so that the
+    # package comes from where it is installed.
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+    try:
+        yield
+    finally:
+        sys.path.pop()
+        sys.modules["__main__"] = main
 
 
 def _serve(
