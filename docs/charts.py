@@ -373,7 +373,7 @@ def versions(kept: Kept) -> Picture:
         for backend in BACKENDS:
             usual, *found = (
                 run.quantity(name, (backend, *rest), "us/image")
-                for run in (kept.default, *runs.values())
+                for run in (runs[kept.default.versions[library]], *runs.values())
             )
             line(
                 axes, backend, enumerate(each and usual and quotient(each, usual) for each in found)

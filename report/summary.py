@@ -156,7 +156,10 @@ def table(measured: Measured) -> list[str]:
 
 
 def _lines(measured: Measured, name: str, benchmark: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    operation = re.sub("(?<=[a-z])(?=[A-Z])", " ", name.split(".")[-2]).lower()
+    group, method = name.rsplit(".", 1)
+    operation = re.sub("(?<=[a-z])(?=[A-Z])", " ", group.split(".")[-1]).lower()
+    if sum(other.startswith(f"{group}.time_") for other in measured.cells) > 1:
+        operation += f": {method.removeprefix('time_').replace('_', ' ')}"
     cells = measured.cells[name]
     for key in sorted(cells, key=lambda key: key[1:]):  # stable: the backends keep their order
         value, quartiles = cells[key]

@@ -224,6 +224,19 @@ def test_table_fits_the_terminal(site: Site) -> None:
     assert all(line == line.rstrip() for line in lines)
 
 
+def test_table_tells_methods_of_a_class_apart(site: Site) -> None:
+    """Two benchmarks of one class have lines that say which is which."""
+    run = [
+        timed(benchmark(f"startup.OpenStore.{method}", [BACKENDS]), [1], [2], [3])
+        for method in ("time_open", "time_open_read")
+    ]
+    save(site.conf, site.commit, 1_700_000_000_000, run)
+    Benchmarks(site.conf, [known for known, _ in run]).save()
+    text = summary.text(site.conf, site.files)
+    assert "open store: open  " in text
+    assert "open store: open read  " in text
+
+
 def test_table_of_the_newest_commit_alone(site: Site) -> None:
     """After a run of several commits the table is that of the newest."""
     save(site.conf, "0" * 40, 1_600_000_000_000)
