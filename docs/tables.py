@@ -13,9 +13,9 @@ each line, and what follows it up to the next `<!-- end -->` is replaced:
 A row is what to call it, a unit in brackets and a benchmark with its parameters, or two with
 a "/" between them. `*` in place of the backend makes a column for each. `@ Pillow 9.2.0`
 after a benchmark takes it from the run with that version of a library, `@ Pillow *` makes a
-row for each version; all of them are of one commit. The word `run` in place of rows says what all was measured with, and the
-word `verdicts` lists the sections of the page with what each says in bold at the start of a line:
-Holds, Holds if, or Does not hold.
+row for each version; all of them are of one commit. The word `run` in place of rows says what all
+was measured with, and the word `verdicts` lists the sections of the page with what each says in
+bold at the start of a line: Holds, Holds if, or Does not hold.
 """
 
 import math
