@@ -17,7 +17,8 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from docs.tables import BACKENDS, LIBRARIES, Kept, Quantity, Run, quotient
+from docs.tables import BACKENDS, Kept, Quantity, Run, quotient
+from report.versions import LIBRARIES
 
 CHARTS = Path(__file__).with_name("charts")
 
@@ -52,7 +53,7 @@ Row = tuple[str, str, tuple[Any, ...]]  # what to call it, a benchmark, its furt
 
 
 def line(
-    axes: Axes, kind: str, points: Iterable[Point], style: str = "-", color: str | None = None
+    axes: Axes, kind: str, points: Iterable[Point], style: str = "-", colour: str | None = None
 ) -> None:
     """Draw what was measured of a backend, or its floor, with its intervals."""
     known = [(place, found) for place, found in points if found is not None]
@@ -66,7 +67,7 @@ def line(
             [found.value - low for (_, found), (low, _) in zip(known, ends, strict=True)],
             [high - found.value for (_, found), (_, high) in zip(known, ends, strict=True)],
         ],
-        color=color or COLOURS[kind],
+        color=colour or COLOURS[kind],
         marker=SHAPES[kind],
         linestyle=style,
     )
@@ -324,7 +325,7 @@ def tuning(kept: Kept) -> Picture:
     ):
         name = f"tuning.PngLevel.time_{way}"
         found = (run.quantity(name, (level, side), "ms/MB") for level in levels)
-        line(time, "png", zip(levels, found, strict=True), style, color=colour)
+        line(time, "png", zip(levels, found, strict=True), style, colour=colour)
     for side, style in ((32, "-"), (256, ":")):
         name = "tuning.PngLevel.track_ratio"
         found = (run.quantity(name, (level, side), "ratio") for level in levels)
@@ -365,10 +366,10 @@ def versions(kept: Kept) -> Picture:
         ("read 10,000", "many_images.ReadMany.time_read", (10_000,)),
         ("read one", "single_image.ReadOne.time_read", ()),
     )
-    for (library, line_of), (column, (title, name, rest)) in product(
+    for (library, row), (column, (title, name, rest)) in product(
         zip(LIBRARIES, rows, strict=True), enumerate(columns)
     ):
-        axes = line_of[column]
+        axes = row[column]
         runs = kept.sweep(library)
         for backend in BACKENDS:
             usual, *found = (
@@ -403,13 +404,13 @@ CHARTED: tuple[Callable[[Kept], Picture], ...] = (
 )
 
 
-def main(directory: Path = CHARTS, kept: Kept | None = None) -> int:
-    """Draw all pictures into a directory; return the exit code."""
-    directory.mkdir(exist_ok=True)
-    kept = kept or Kept()
+def main() -> int:
+    """Draw all pictures; return the exit code."""
+    CHARTS.mkdir(exist_ok=True)
+    kept = Kept()
     with mpl.rc_context(STYLE):
         for draw in CHARTED:
-            path = directory / f"{draw.__name__}.svg"
+            path = CHARTS / f"{draw.__name__}.svg"
             draw(kept).savefig(path, metadata={"Date": None, "Creator": None})
             print(path.name)
     return 0

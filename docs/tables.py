@@ -28,17 +28,16 @@ from typing import Any, NamedTuple
 
 from asv.benchmarks import Benchmarks
 from asv.config import Config
-from asv.results import Results
+from packaging.version import Version
 
-from report.facts import facts_of
-from report.results import Key, read
-from report.summary import Measured, figure, head, result_files
+from report.results import Key, load
+from report.summary import figure, head, result_files
+from report.versions import LIBRARIES
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 PAGES = (ROOT / "docs" / "findings.md", ROOT / "docs" / "choosing.md")
 BACKENDS = ("png", "lmdb", "hdf5")
-LIBRARIES = ("numpy", "Pillow", "lmdb", "h5py")
 ABSENT = "not measured"
 
 # By unit: what to multiply a benchmark's own with, and what it is shared among.
@@ -47,9 +46,7 @@ UNITS = {
     "ms/MB": (1e9, "bytes"),
     "us": (1e6, ""),
     "ms": (1e3, ""),
-    "s": (1.0, ""),
     "bytes/image": (1.0, "images"),
-    "KB": (1e-3, ""),
     "MB": (1e-6, ""),
     "ratio": (1.0, ""),
     "times": (1.0, "images"),
@@ -57,7 +54,7 @@ UNITS = {
 
 BLOCK = re.compile(r"(<!-- table\n(.*?)-->\n)(.*?)(<!-- end -->)", re.DOTALL)
 ROW = re.compile(r"(?P<label>.+) \((?P<unit>[\w/]+)\): (?P<terms>.+)")
-TERM = re.compile(r"(?P<name>[\w.]+)\((?P<key>[^)]*)\)(?: @ (?P<library>\w+) (?P<version>\S+))?")
+TERM = re.compile(r"(?P<name>[\w.]+)\((?P<key>[^)]*)\)(?: @ (?P<package>\w+) (?P<version>\S+))?")
 
 SECTION = re.compile(r"^## ((\d+)\. (.*))$|^\*\*(Holds if|Holds|Does not hold)\b", re.MULTILINE)
 
@@ -85,21 +82,19 @@ class Run:
     date : int
         Of the commit.
     versions : dict
-        By library, its version.
+        Of each library that is varied.
     head : list of str
-        What was measured with.
+        What it was measured with.
     size : int
         How many benchmarks were measured.
     """
 
     def __init__(self, path: str, benchmarks: Benchmarks) -> None:
-        results = Results.load(path)
-        facts = facts_of(path)
-        result = read(results, facts, benchmarks)
-        self.commit: str = results.commit_hash
+        result = load(path, benchmarks)
+        self.commit = result.commit
         self.date = result.date
         self.versions = {name: result.versions[name] for name in LIBRARIES}
-        self.head = head(results, facts, Measured(results, benchmarks))
+        self.head = head(result)
         # Of several sets of images, the one that most was measured on.
         self._measured = max(result.datasets.values(), key=len)
         self.size = len(self._measured)
@@ -111,8 +106,10 @@ class Run:
         if not benchmark or not found or found.value is None or math.isnan(found.value):
             return None
         factor, among = UNITS[unit]
-        if among:  # as the table in the terminal does it: the fact counts before the parameter
-            factor /= benchmark.known.get(among, benchmark.parameters(key).get("count", 1))
+        if among == "images":
+            factor /= benchmark.images(benchmark.parameters(key))
+        elif among:
+            factor /= benchmark.known[among]
         ends = found.interval
         return Quantity(found.value * factor, ends and (ends[0] * factor, ends[1] * factor))
 
@@ -137,16 +134,16 @@ class Kept:
 
         # Of the default one most is measured. Where that does not tell: one library is varied at
         # a time, so that the others' runs differ least from it.
-        self.default = max(reversed(self.runs), key=lambda run: (run.size, -self._differing(run)))
+        self.default = max(reversed(self.runs), key=lambda run: (run.size, -self._distance(run)))
 
-    def _differing(self, run: Run) -> int:
+    def _distance(self, run: Run) -> int:
         versions = [
             (run.versions[name], other.versions[name]) for other in self.runs for name in LIBRARIES
         ]
         return sum(one != another for one, another in versions)
 
-    def sweep(self, library: str) -> dict[str, Run]:
-        """Return the runs of one commit with each version of a library, oldest first, by version.
+    def sweep(self, package: str) -> dict[str, Run]:
+        """Return the runs of one commit with each version of a package, oldest first, by version.
 
         Where a version does not go with the others' default, the run with the fewest others
         differing counts.
@@ -154,23 +151,23 @@ class Kept:
 
         def others(run: Run) -> int:
             usual = self.default.versions
-            return sum(run.versions[name] != usual[name] for name in LIBRARIES if name != library)
+            return sum(run.versions[name] != usual[name] for name in LIBRARIES if name != package)
 
         runs = sorted(self.swept, key=others, reverse=True)
         varied = {
-            run.versions[library]: run
+            run.versions[package]: run
             for run in runs
-            if others(run) == 0 or run.versions[library] != self.default.versions[library]
+            if others(run) == 0 or run.versions[package] != self.default.versions[package]
         }
-        return dict(sorted(varied.items(), key=lambda item: _ordered(item[0])))
+        return dict(sorted(varied.items(), key=lambda item: Version(item[0])))
 
 
 class Term(NamedTuple):
-    """A benchmark with its parameters, and the library and version of the run to take."""
+    """A benchmark with its parameters, and the package and version of the run to take."""
 
     name: str
     key: Key
-    library: str | None
+    package: str | None
     version: str | None
 
     def of(
@@ -178,11 +175,12 @@ class Term(NamedTuple):
     ) -> Quantity | None:
         """Return its figure; the backend and the version take the places of a `*`."""
         run = kept.default
-        if self.library and self.version:
+        if self.package and self.version:
+            runs = kept.sweep(self.package)
             wanted = version if version and self.version == "*" else self.version
-            if wanted not in kept.sweep(self.library):
-                raise ValueError(f"no run with {self.library} {wanted}")
-            run = kept.sweep(self.library)[wanted]
+            if wanted not in runs:
+                raise ValueError(f"no run with {self.package} {wanted}")
+            run = runs[wanted]
         key = tuple(backend if part == "*" else part for part in self.key)
         return run.quantity(self.name, key, unit)
 
@@ -212,9 +210,9 @@ class Row(NamedTuple):
     terms: tuple[Term, ...]
 
     @property
-    def library(self) -> str | None:
-        """The library of which each version is a row of its own."""
-        return next((term.library for term in self.terms if term.version == "*"), None)
+    def package(self) -> str | None:
+        """The package of which each version is a row of its own."""
+        return next((term.package for term in self.terms if term.version == "*"), None)
 
     @property
     def backends(self) -> tuple[str | None, ...]:
@@ -256,7 +254,7 @@ def row_of(line: str) -> Row:
         Term(
             term["name"],
             tuple(literal_eval(f"[{term['key'].replace('*', repr('*'))}]")),
-            term["library"],
+            term["package"],
             term["version"],
         )
         for term in found
@@ -281,11 +279,11 @@ def table(lines: list[str], kept: Kept) -> list[str]:
     columns = [backend or "figure" for backend in rows[0].backends]
     written = [["", "unit", *columns], ["---", "---", *("---:" for _ in columns)]]
     for row in rows:
-        if row.library is None:
+        if row.package is None:
             written.append([row.label, row.unit, *row.cells(kept)])
             continue
-        for version, run in kept.sweep(row.library).items():
-            label = f"{row.label}, {_differing(row.library, run, kept.default.versions)}"
+        for version, run in kept.sweep(row.package).items():
+            label = f"{row.label}, {_versions(row.package, run, kept.default.versions)}"
             written.append([label, row.unit, *row.cells(kept, version)])
     return [*(f"| {' | '.join(cells)} |" for cells in written), "", command(rows, kept)]
 
@@ -293,7 +291,7 @@ def table(lines: list[str], kept: Kept) -> list[str]:
 def command(rows: list[Row], kept: Kept) -> str:
     """Return what measures the figures of some rows again."""
     terms = [term for row in rows for term in row.terms]
-    if any(term.library for term in terms):
+    if any(term.package for term in terms):
         return "Again: `python -m tox run -e versions`"
     names = dict.fromkeys(term.asv_name(kept) for term in terms)
     options = "".join(f" --bench {name}" for name in names)
@@ -343,17 +341,14 @@ def main(arguments: list[str]) -> int:
     return min(stale, 1) if arguments else 0
 
 
-def _ordered(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version))
-
-
-def _differing(library: str, run: Run, usual: Mapping[str, str]) -> str:
+def _versions(package: str, run: Run, usual: Mapping[str, str]) -> str:
+    """Return the version of a package, and of the others those that are not the usual ones."""
     others = [
         f"{name} {run.versions[name]}"
         for name in LIBRARIES
-        if name != library and run.versions[name] != usual[name]
+        if name != package and run.versions[name] != usual[name]
     ]
-    return f"{library} {run.versions[library]}" + (f" with {', '.join(others)}" if others else "")
+    return f"{package} {run.versions[package]}" + (f" with {', '.join(others)}" if others else "")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
 """The tables in the terminal that put the versions of a library side by side."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from packaging.version import Version
 
 from report.results import Benchmark, Figure, Key, Result
-from report.summary import figure
+from report.summary import aligned, figure
 from report.versions import LIBRARIES
 
 LEGEND = """\
 Microseconds an image, and x the factor to the version above it; * is more than noise. What a
 library has no part in shows the noise, and so does cpu, the factor of a fixed load of Python."""
 CPU = "calibration.Cpu.time_work"
-WORDS = 3  # columns; the others are figures
+WORDS = range(3)  # columns; the others are figures
 
 # By library, the C libraries that may come inside it.
 INSIDE = {"Pillow": ("zlib-ng", "zlib"), "lmdb": ("LMDB",), "h5py": ("HDF5",)}
@@ -39,21 +39,20 @@ OPERATIONS = (
 Measured = dict[str, Benchmark]
 
 
-def text(results: Iterable[Result], dataset: str) -> str:
+def text(results: Sequence[Result], dataset: str) -> str:
     """Return a table for each library and what its versions were measured beside; "" of none.
 
     Parameters
     ----------
-    results : iterable of Result
+    results : sequence of Result
         Of one commit and one machine.
     dataset : str
         The name of the images.
     """
-    known = list(results)
     tables = []
     for library in LIBRARIES:
         alike: dict[tuple[str, ...], list[Result]] = {}
-        for result in known:
+        for result in results:
             beside = [f"{name} {of}" for name, of in result.versions.items() if name != library]
             alike.setdefault(tuple(beside), []).append(result)
         for others, group in alike.items():
@@ -61,7 +60,7 @@ def text(results: Iterable[Result], dataset: str) -> str:
             rows = list(_rows(library, group, dataset))
             if len(group) > 1 and rows:
                 shown = ", ".join(other for other in others if other.split()[0] in LIBRARIES)
-                tables.append("\n".join([f"{library}, beside {shown}", "", *_aligned(rows)]))
+                tables.append("\n".join([f"{library}, beside {shown}", "", *aligned(rows, WORDS)]))
     return "\n\n".join([LEGEND, *tables]) if tables else ""
 
 
@@ -130,14 +129,3 @@ def _factor(here: Measured, above: Measured, name: str, key: Key) -> str:
     if not (new and old and new.value and old.value) or math.isnan(new.value / old.value):
         return ""
     return figure(new.value / old.value) + ("*" if new.differs(old) else " ")
-
-
-def _aligned(rows: list[list[str]]) -> Iterator[str]:
-    """Lines with their columns below each other."""
-    widths = [max(map(len, column)) for column in zip(*filter(None, rows), strict=True)]
-    for row in rows:
-        cells = [
-            cell.ljust(width) if column < WORDS else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
-        ]
-        yield "  ".join(cells).rstrip()

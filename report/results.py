@@ -4,8 +4,10 @@ import math
 import os
 from ast import literal_eval
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from asv import _stats
@@ -27,11 +29,12 @@ class Figure(NamedTuple):
         The median of the samples in the benchmark's unit; None if it failed, and NaN if it was
         not run or does not apply.
     stats : dict
-        asv's statistics of the samples; empty of what is counted and not timed.
+        asv's statistics of the samples; empty of what is measured once.
     samples : list of float or None
         The samples, where asv was told to keep them.
     timed : bool
-        Whether another run would find another value.
+        Whether another run would find another value: it would not of bytes and ratios that are
+        counted, and would of times, of percentiles of times and of memory in use.
     """
 
     value: float | None
@@ -47,7 +50,7 @@ class Figure(NamedTuple):
 
     @property
     def repeat(self) -> int | None:
-        """How many samples there are; None of what is counted and not timed."""
+        """How many samples there are; None of what another run would find the same."""
         return int(self.stats.get("repeat", 1)) if self.timed else None
 
     def differs(self, other: "Figure") -> bool | None:
@@ -103,6 +106,8 @@ class Result(NamedTuple):
         the class without "Large" in its name.
     outdated : int
         How many benchmarks were left out since they were measured by another version.
+    common : dict
+        By name, the benchmarks of no images, as the calibration. All datasets have them, too.
     """
 
     machine: str
@@ -114,6 +119,7 @@ class Result(NamedTuple):
     facts: dict[str, str]
     datasets: dict[str, dict[str, Benchmark]]
     outdated: int
+    common: Mapping[str, Benchmark] = {}
 
 
 def read_all(results_dir: str, benchmarks: Mapping[str, Any]) -> Iterator[Result]:
@@ -123,15 +129,27 @@ def read_all(results_dir: str, benchmarks: Mapping[str, Any]) -> Iterator[Result
     """
     for root, name, machine in sorted(iter_results_paths(results_dir)):
         path = os.path.join(root, name)
-        try:
-            results = Results.load(path, machine_name=machine)
-        except UserError:
-            continue
-        yield read(results, facts_of(path), benchmarks)
+        with suppress(UserError):
+            yield load(path, benchmarks, machine)
 
 
-def read(results: Any, facts: dict[str, str], benchmarks: Mapping[str, Any]) -> Result:
-    """Return what a file of results holds."""
+def load(path: str | Path, benchmarks: Mapping[str, Any], machine: str | None = None) -> Result:
+    """Return what a file of results holds.
+
+    Parameters
+    ----------
+    path : str or Path
+    benchmarks : dict
+        What asv knows of each benchmark, by name.
+    machine : str, optional
+        The machine that it must be of.
+
+    Raises
+    ------
+    UserError
+        asv cannot read it, or it is of another machine.
+    """
+    results = Results.load(str(path), machine_name=machine)
     versions = {name: str(value or "") for name, value in results.params.items()}
     hardware = {name: versions.pop(name, "") for name, _ in Machine.fields}
     datasets: dict[str, dict[str, Benchmark]] = {}
@@ -151,7 +169,6 @@ def read(results: Any, facts: dict[str, str], benchmarks: Mapping[str, Any]) -> 
         base = name.replace("Large.", ".")
         benchmark = datasets.setdefault(dataset, {}).setdefault(base, Benchmark(known, {}))
         benchmark.figures.update(figures)
-    # What measures no images, as the calibration, belongs to all of them.
     common = datasets.pop("", {})
     for measured_with in datasets.values():
         measured_with.update(common)
@@ -162,10 +179,16 @@ def read(results: Any, facts: dict[str, str], benchmarks: Mapping[str, Any]) -> 
         date=int(results.date or 0),
         hardware=hardware,
         versions=versions,
-        facts=facts,
+        facts=facts_of(path),
         datasets=datasets,
         outdated=outdated,
+        common=common,
     )
+
+
+def dataset_of(benchmarks: Mapping[str, Any]) -> str:
+    """Return the name of the images that asv ran the benchmarks on last."""
+    return max(str(known["version"]).partition(", ")[2] for known in benchmarks.values())
 
 
 def _figures(results: Any, name: str, known: Mapping[str, Any]) -> Iterator[tuple[Key, Figure]]:
@@ -176,7 +199,7 @@ def _figures(results: Any, name: str, known: Mapping[str, Any]) -> Iterator[tupl
     values = results.get_result_value(name, parameters)
     stats = results.get_result_stats(name, parameters)
     samples = results.get_result_samples(name, parameters)
-    timed = known.get("type") == "time"
+    timed = known["type"] != "track" or known["unit"] == "seconds"
     for key, value, stat, sample in zip(keys, values, stats, samples, strict=True):
         number = isinstance(value, int | float) and not math.isinf(value)
         yield key, Figure(float(value) if number else None, stat or {}, sample, timed)

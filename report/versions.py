@@ -66,13 +66,14 @@ def measure(given: list[str]) -> int:
         if failure := bench.publish(conf):
             return failure
     names = {environment.name for environment in chosen}
+    benchmarks = Benchmarks.load(conf)
     found = [
         result
-        for result in results.read_all(conf.results_dir, Benchmarks.load(conf))
+        for result in results.read_all(conf.results_dir, benchmarks)
         if result.machine == machine and result.environment in names
     ]
     newest = max(found, key=lambda result: result.date).commit
-    dataset = Path(os.environ.get("STORAGE_IMPL_DATASET", "")).name or "synthetic"
+    dataset = results.dataset_of(benchmarks)
     tables = by_version.text([each for each in found if each.commit == newest], dataset)
     print(f"\ncommit {newest[:8]}, images {dataset!a}\n")
     print(tables or "There are no two environments to compare that differ in one library alone.")

@@ -18,6 +18,7 @@ from asv_runner.discovery import disc_benchmarks
 
 import benchmarks
 from report import bench, checks, summary
+from report.results import read_all
 
 NAN = float("nan")
 MACHINE = {
@@ -45,11 +46,11 @@ images       synthetic
 
 operation    images  backend  us/image    quartiles  x floor  bytes/image  on disk
 
-write one         1  png           500      450-550
-write one         1  lmdb         20.0
+write one            png           500      450-550
+write one            lmdb         20.0
 
-read one          1  png          80.0    75.0-90.0
-read one          1  lmdb         1.25    1.12-1.38
+read one             png          80.0    75.0-90.0
+read one             lmdb         1.25    1.12-1.38
 
 write many        1  png         1,500  1,450-2,000     3.00        2,904   24,576
 write many        1  lmdb          100      100-100     2.00
@@ -237,6 +238,24 @@ def test_table_tells_methods_of_a_class_apart(site: Site) -> None:
     assert "open store: open read  " in text
 
 
+def test_table_says_what_is_not_the_cost_of_an_image(site: Site) -> None:
+    """What opening a store takes is not shared among its images, and the line says so."""
+    known = benchmark("startup.OpenStore.time_open", [BACKENDS, ["1000"]], images=1)
+    save(site.conf, site.commit, 1_700_000_000_000, [timed(known, [7, 8, 9], [5, 6, 7])])
+    Benchmarks(site.conf, [known]).save()
+    (line,) = (x for x in summary.text(site.conf, site.files).splitlines() if "  png" in x)
+    assert line.split() == ["open", "store", "(us)", "1,000", "png", "8.00", "7.50-8.50"]
+
+
+def test_calibration_alone(site: Site) -> None:
+    """A run that measures no images has no table, and its head has the calibration."""
+    run = [each for each in RUN if each[0]["name"].startswith("calibration.")]
+    save(site.conf, site.commit, 1_700_000_000_000, run)
+    text = summary.text(site.conf, site.files)
+    assert "calibration  cpu 27.0 ms, disk 3.50 ms" in text
+    assert "images  " not in text.partition("\n\n")[0]
+
+
 def test_table_of_the_newest_commit_alone(site: Site) -> None:
     """After a run of several commits the table is that of the newest."""
     save(site.conf, "0" * 40, 1_600_000_000_000)
@@ -275,6 +294,33 @@ def test_table_on_a_terminal_that_knows_ascii_alone(
 def test_figure(value: float, expected: str) -> None:
     """Figures are as long as they are good for."""
     assert summary.figure(value) == expected
+
+
+# -- what is noise -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "differs", "repeat"),
+    [
+        ("track", "bytes", True, None),
+        ("track", "stored/raw", True, None),
+        ("track", "seconds", None, 1),
+        ("peakmemory", "bytes", None, 1),
+    ],
+)
+def test_figures_of_one_sample(
+    kind: str, unit: str, differs: bool | None, repeat: int | None, site: Site
+) -> None:
+    """Bytes and ratios are the same in every run: any difference of two is one.
+
+    A percentile of times and the memory in use are not, and two of them do not say what is noise.
+    """
+    known = benchmark("a.B.track_c", [BACKENDS], type=kind, unit=unit)
+    save(site.conf, site.commit, 1_700_000_000_000, [tracked(known, 2.0, 2.5)])
+    (found,) = read_all(site.conf.results_dir, {known["name"]: known})
+    one, other = found.datasets["synthetic"]["a.B.track_c"].figures.values()
+    assert one.differs(other) is differs
+    assert one.repeat == repeat
 
 
 # -- the site ----------------------------------------------------------------------------------
