@@ -36,8 +36,11 @@ def main(arguments: list[str]) -> int:
     return unless_obstructed(lambda: measure(kind, given))
 
 
-def unless_obstructed(command: Callable[[], int]) -> int:
-    """Look for what would stand in the way of asv, run a command and return its exit code."""
+def unless_obstructed(command: Callable[[], int], obstructed: int = 1) -> int:
+    """Look for what would stand in the way of asv, run a command and return its exit code.
+
+    Where there is an obstacle, the user reads what to do, and `obstructed` is returned.
+    """
     os.chdir(ROOT)
     try:
         checks.check_python()
@@ -49,7 +52,7 @@ def unless_obstructed(command: Callable[[], int]) -> int:
         return command()
     except checks.ObstacleError as obstacle:
         print(f"\n{checks.wrapped(str(obstacle))}", file=sys.stderr)
-        return 1
+        return obstructed
     except KeyboardInterrupt:
         return 130
 
@@ -172,10 +175,10 @@ def asv(*arguments: str, **environment: str) -> int:
     ).returncode
 
 
-def git(*arguments: str) -> str:
-    """Return what git prints."""
+def git(*arguments: str, directory: Path | None = None) -> str:
+    """Return what git prints, in the checkout unless it is told another directory."""
     return subprocess.run(
-        ["git", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+        ["git", *arguments], cwd=directory or ROOT, stdout=subprocess.PIPE, text=True, check=True
     ).stdout.strip()
 
 

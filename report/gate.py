@@ -12,61 +12,32 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from report import bench
+from report.continuous import COMPARED, Row, rows
 
 SLOWER = 1
 BROKEN = 2
 
-# A few minutes for both commits: each way to use a store, at one size.
+# A few minutes for both commits: the calibration, and each way to use a store, at one size.
 BENCHMARKS = (
-    r"^(single_image\.|many_images\.\w+\.time_\w+\('\w+', 1000\)|startup\.OpenStore\..*10000\)"
+    r"^(calibration\.|single_image\.|many_images\.\w+\.time_\w+\('\w+', 1000\)"
+    r"|startup\.OpenStore\..*10000\)"
     r"|access_patterns\.(ReadLabels\..*10000\)|ReadBatches\.time_read.*shuffled', 256\)))"
 )
 
 
-class Row(NamedTuple):
-    """A line of asv's comparison.
-
-    Attributes
-    ----------
-    change : str
-        "+" slower, "-" faster, "!" broke, "*" mended, "x" not comparable, or nothing.
-    before, after, ratio : str
-        The figures as asv writes them; "failed" and "n/a" among them.
-    benchmark : str
-        Its name and parameters.
-    """
-
-    change: str
-    before: str
-    after: str
-    ratio: str
-    benchmark: str
-
-
 def main(arguments: list[str]) -> int:
     """Compare two commits; return the exit code."""
-    verdict = BROKEN
-
-    def command() -> int:
-        nonlocal verdict
-        verdict = compare(arguments)
-        return verdict
-
-    bench.unless_obstructed(command)
-    return verdict
+    return bench.unless_obstructed(lambda: compare(arguments), obstructed=BROKEN)
 
 
 def compare(given: list[str]) -> int:
     """Measure, say how it came out where it is read, and return the exit code."""
     # Imported after the checks: asv itself needs a Python that it supports.
     from asv.commands import make_argparser
-
-    from report.noise import COMPARED
 
     given = [*COMPARED, *given]  # what is given wins
     options = make_argparser()[0].parse_args(["continuous", *given])
@@ -124,18 +95,15 @@ def measured(comparison: str) -> str:
     )
 
 
-def rows(comparison: str) -> Iterator[Row]:
-    """Return the lines of asv's tables, without their heads."""
-    for line in comparison.splitlines():
-        if line.startswith("|") and not line.startswith(("|-", "| Change")):
-            cells = line.removeprefix("|").removesuffix("|").split("|", 4)
-            yield Row(*map(str.strip, cells))
-
-
 def judge(compared: list[Row], factor: float) -> tuple[int, str]:
-    """Return the exit code, and what came out in Markdown."""
+    """Return the exit code, and what came out in Markdown.
+
+    The calibration has no part in the exit code: where it changed, the sentence says so.
+    """
     if not compared:
         return BROKEN, "**Nothing was compared:** asv says in the log why."
+    machine = [row for row in compared if row.of_machine and row.change]
+    compared = [row for row in compared if not row.of_machine]
     slower = [row for row in compared if row.change == "+"]
     broken = [row for row in compared if row.after == "failed"]
     said = []
@@ -151,6 +119,11 @@ def judge(compared: list[Row], factor: float) -> tuple[int, str]:
             said.append(f"`{row.benchmark}` fails before the change: it has nothing to compare.")
     if not slower and not broken:
         said.insert(0, f"**Nothing got slower** in {_counted(compared)}.")
+    for row in machine:
+        said.append(
+            f"**The machine changed** between the two sides: {row}. It is a fixed load, and no "
+            "other difference of that size means anything."
+        )
     return SLOWER if slower else BROKEN if broken else 0, "\n\n".join(said)
 
 

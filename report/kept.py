@@ -11,6 +11,7 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
+from textwrap import indent
 
 from report.checks import ObstacleError
 
@@ -98,7 +99,7 @@ class KeptResults:
                     f"The results are measured, and git could not push them to the branch {BRANCH} "
                     f"of {self.remote}. They stay in {self.results}, and the next run goes on from "
                     "them: see to what git says, and run the same command again. git says:\n"
-                    + _indented(pushed.stderr)
+                    + indent(pushed.stderr.strip(), "    ")
                 )
             self.take()
         return 0
@@ -110,7 +111,7 @@ class KeptResults:
             raise ObstacleError(
                 f"git cannot read the remote {self.remote!r}, where the results are kept: check "
                 "the network and `git remote -v`; --remote NAME chooses another one. git says:\n"
-                + _indented(found.stderr)
+                + indent(found.stderr.strip(), "    ")
             )
         return found.stdout.partition("\t")[0]
 
@@ -183,7 +184,7 @@ class KeptResults:
         done = self._run(*arguments, given=given, environment=environment)
         if done.returncode != 0:
             raise ObstacleError(
-                f"git {arguments[0]} failed in {self.root}:\n" + _indented(done.stderr)
+                f"git {arguments[0]} failed in {self.root}:\n" + indent(done.stderr.strip(), "    ")
             )
         return done.stdout.removesuffix("\n")
 
@@ -199,7 +200,3 @@ class KeptResults:
             errors="surrogateescape",
             env=os.environ | (environment or {}),
         )
-
-
-def _indented(said: str) -> str:
-    return "\n".join(f"    {line}" for line in said.strip().splitlines())

@@ -16,22 +16,12 @@ from itertools import product
 
 from asv.results import Results
 
-# By how much a commit must be slower before `asv continuous` names it, beside its own test of
-# significance: above what the same code differs by, and well below a third.
-FACTOR = 1.15
-# How it is asked to compare. The samples of one process share that process's luck: several.
-COMPARED = (
-    "--interleave-rounds",
-    "--attribute=rounds=4",
-    "--attribute=repeat=3",
-    f"--factor={FACTOR}",
-)
 THRESHOLD = 0.05  # of asv publish, where no entry gives another
 STEP = 0.05  # to which thresholds are rounded up
 
 
 def medians(path: str) -> dict[str, float]:
-    """Return what was measured, by the name of the benchmark with its parameters."""
+    """Return what was measured, by what asv calls the benchmark with its parameters."""
     results = Results.load(path)
     found = {}
     for name in results.get_all_result_keys():

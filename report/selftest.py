@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from report import bench, checks
+from report.continuous import COMPARED, Row, rows
 
 RUNS = 5
 BACKEND = "lmdb"
-# The main reads and writes of every backend. PNG files cost the same an image for 1,000 as for
-# 10,000, and would take longer than all the rest together.
+# The main reads and writes of every backend, and how fast the machine is. PNG files cost the same
+# an image for 1,000 as for 10,000, and would take longer than all the rest together.
 BENCHMARKS = (
-    r"^many_images\.(Read|Write)Many\..*(, 1000|'(lmdb|hdf5)', 10000)\)"
+    r"^calibration\."
+    r"|^many_images\.(Read|Write)Many\..*(, 1000|'(lmdb|hdf5)', 10000)\)"
     r"|^single_image\.ReadOne\."
     r"|^access_patterns\.ReadBatches\..*'(lmdb|hdf5)', 'shuffled', 256"
 )
@@ -51,47 +53,44 @@ LmdbStore._read, LmdbStore._read_one = _read_more, _read_one_more
 """
 
 
-class Named(NamedTuple):
-    """A line of the table of `asv continuous`.
+class Run(NamedTuple):
+    """What one `asv continuous` named, and measured.
 
     Attributes
     ----------
-    mark : str
-        "+" for slower, "-" for faster.
-    ratio : float
-        The time of the second commit over that of the first.
-    benchmark : str
-        With its parameters.
+    changed : list of Row
+        Its table.
+    before, after : dict
+        The figures of both commits.
     """
 
-    mark: str
-    ratio: float
-    benchmark: str
-
-    @property
-    def planted(self) -> bool:
-        """Whether this is what was planted: a slower read of that backend."""
-        return self.mark == "+" and is_planted(self.benchmark)
-
-    def __str__(self) -> str:
-        return f"{self.benchmark} x {self.ratio:.2f}"
-
-
-class Run(NamedTuple):
-    """What one `asv continuous` named, and measured: the figures of both commits."""
-
-    named: list[Named]
+    changed: list[Row]
     before: dict[str, float]
     after: dict[str, float]
 
+    @property
+    def named(self) -> list[Row]:
+        """What it says of the code."""
+        return [row for row in self.changed if not row.of_machine]
 
-def is_planted(benchmark: str) -> bool:
+    @property
+    def machine(self) -> list[Row]:
+        """What it says of the machine, which counts for nothing else."""
+        return [row for row in self.changed if row.of_machine]
+
+
+def is_read(benchmark: str) -> bool:
     """Whether the planted commit does more work in this benchmark."""
     return f"'{BACKEND}'" in benchmark and ".Read" in benchmark
 
 
-def named(output: str) -> list[Named]:
-    """Return what a table of `asv continuous` names; it prints no other lines that begin so.
+def is_planted(row: Row) -> bool:
+    """Whether this is what was planted: a slower read of that backend."""
+    return row.change == "+" and is_read(row.benchmark)
+
+
+def table(output: str) -> list[Row]:
+    """Return the table in what `asv continuous` prints; it is of what changed alone.
 
     Raises
     ------
@@ -99,13 +98,11 @@ def named(output: str) -> list[Named]:
         asv came to no verdict.
     """
     if "BENCHMARKS HAVE CHANGED" not in output and "BENCHMARKS NOT SIGNIFICANTLY" not in output:
-        raise checks.ObstacleError("asv came to no verdict; it printed\n" + indented(output))
-    found = []
-    for line in output.splitlines():
-        if line.startswith(("| + ", "| - ")):
-            mark, _, _, ratio, benchmark = (cell.strip() for cell in line.strip("|").split("|"))
-            found.append(Named(mark, float(ratio), benchmark))
-    return found
+        end = "\n".join(output.splitlines()[-40:])
+        raise checks.ObstacleError(
+            "asv came to no verdict; it printed\n" + textwrap.indent(end, "    ")
+        )
+    return list(rows(output))
 
 
 def main(arguments: list[str]) -> int:
@@ -142,10 +139,10 @@ class Clone:
         self.path = scratch / "clone"
         self.temporary = scratch / "tmp"
         self.temporary.mkdir()
-        git(bench.ROOT, "clone", "--quiet", str(bench.ROOT), str(self.path))
-        self.base = git(self.path, "rev-parse", "HEAD")
+        bench.git("clone", "--quiet", str(bench.ROOT), str(self.path))
+        self.base = self.git("rev-parse", "HEAD")
         self.same = self.commit("The same code")
-        git(self.path, "reset", "--quiet", "--hard", self.base)
+        self.git("reset", "--quiet", "--hard", self.base)
         with open(self.path / "storage_impl" / f"{BACKEND}.py", "a") as module:
             module.write(PLANT)
         self.planted = self.commit("A slower read")
@@ -154,8 +151,12 @@ class Clone:
         """Commit what is there, changed or not; return the commit."""
         who = ["-c", "user.name=selftest", "-c", "user.email=selftest@localhost"]
         options = ["--quiet", "--all", "--allow-empty", "--no-verify", "--no-gpg-sign"]
-        git(self.path, *who, "commit", *options, "--message", message)
-        return git(self.path, "rev-parse", "HEAD")
+        self.git(*who, "commit", *options, "--message", message)
+        return self.git("rev-parse", "HEAD")
+
+    def git(self, *arguments: str) -> str:
+        """Return what git prints in the clone."""
+        return bench.git(*arguments, directory=self.path)
 
     def compare(self, kind: str, commit: str, number: int) -> Run:
         """Compare a commit with the code as it is."""
@@ -165,17 +166,18 @@ class Clone:
         start = time.monotonic()
         asv = [sys.executable, "-m", "asv", "continuous", self.base, commit, "--show-stderr"]
         done = subprocess.run(
-            [*asv, *noise.COMPARED, "--bench", BENCHMARKS],
+            [*asv, *COMPARED, "--bench", BENCHMARKS],
             cwd=self.path,
             env=os.environ | {"TMPDIR": str(self.temporary)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        found = named(done.stdout)
-        print(f"{verdict(found)} ({time.monotonic() - start:.0f} s)", flush=True)
+        changed = table(done.stdout)
         figures = [noise.medians(str(self.results(of))) for of in (self.base, commit)]
-        return Run(found, *figures)
+        run = Run(changed, *figures)
+        print(f"{verdict(run)} ({time.monotonic() - start:.0f} s)", flush=True)
+        return run
 
     def results(self, commit: str) -> Path:
         """Return the file of results of a commit."""
@@ -186,37 +188,35 @@ class Clone:
         """Return what it was measured with."""
         from asv.benchmarks import Benchmarks
         from asv.config import Config
-        from asv.results import Results
 
-        from report import facts, summary
+        from report import results, summary
 
         path = self.results(self.base)
         conf = Config()
         conf.results_dir = str(path.parent.parent)
-        results = Results.load(str(path))
-        measured = summary.Measured(results, Benchmarks.load(conf))
-        return summary.head(results, facts.facts_of(path), measured)
+        return summary.head(results.load(path, Benchmarks.load(conf)))
 
 
 def quiet(run: Run) -> bool:
-    """Whether nothing was named."""
+    """Whether nothing was named but the machine."""
     return not run.named
 
 
 def found_alone(run: Run) -> bool:
-    """Whether what was planted was named, and nothing else."""
-    return bool(run.named) and all(line.planted for line in run.named)
+    """Whether what was planted was named, and nothing else but the machine."""
+    return bool(run.named) and all(map(is_planted, run.named))
 
 
-def verdict(found: Sequence[Named]) -> str:
+def verdict(run: Run) -> str:
     """Return what was named, in a line."""
-    slower = [line.ratio for line in found if line.planted]
-    other = [str(line) for line in found if not line.planted]
+    slower = [float(row.ratio) for row in run.named if is_planted(row)]
+    other = [str(row) for row in run.named if not is_planted(row)]
     said = []
     if slower:
         many = f"{len(slower)} reads of {BACKEND}" if len(slower) > 1 else f"1 read of {BACKEND}"
         said.append(f"{many}, x {min(slower):.2f} to {max(slower):.2f}")
-    return "; ".join(said + other) or "nothing"
+    machine = [f"the machine changed: {row}" for row in run.machine]
+    return "; ".join([*(said + other or ["nothing"]), *machine])
 
 
 def report(same: Sequence[Run], planted: Sequence[Run]) -> list[str]:
@@ -227,10 +227,10 @@ def report(same: Sequence[Run], planted: Sequence[Run]) -> list[str]:
     apart = noise.spreads(sides)
     within = [noise.spreads([run.before, run.after]) for run in same]
     pairs = {name: max(run.get(name, 0.0) for run in within) for name in apart}
-    lines = [f"asv continuous {' '.join(noise.COMPARED)}"]
+    lines = [f"asv continuous {' '.join(COMPARED)}"]
     for kind, runs in ("same code", same), ("planted", planted):
         for number, run in enumerate(runs, 1):
-            line = f"  {kind:9} {number}  {verdict(run.named)}"
+            line = f"  {kind:9} {number}  {verdict(run)}"
             lines += textwrap.wrap(line, 100, subsequent_indent=" " * 15, break_on_hyphens=False)
     lines += [
         "",
@@ -245,9 +245,9 @@ def report(same: Sequence[Run], planted: Sequence[Run]) -> list[str]:
         " a run     all  found   benchmark",
     ]
     for name in sorted(apart):
-        found = sum(any(line.benchmark == name for line in run.named) for run in planted)
-        of = f"{found} of {len(planted)}" if is_planted(name) else ""
-        lines.append(f"{pairs[name]:6.1%}  {apart[name]:6.1%}  {of:6}  {name}")
+        found = count(any(row.benchmark == name for row in run.named) for run in planted)
+        of_read = found if is_read(name) else ""
+        lines.append(f"{pairs[name]:6.1%}  {apart[name]:6.1%}  {of_read:6}  {name}")
     return [*lines, "", "For asv.conf.json:", "", noise.entries(apart)]
 
 
@@ -255,19 +255,6 @@ def count(outcomes: Iterable[bool]) -> str:
     """Return how many are true, of how many."""
     listed = list(outcomes)
     return f"{sum(listed)} of {len(listed)}"
-
-
-def indented(text: str) -> str:
-    """Return the end of an output, as lines that stay as they are."""
-    return "\n".join(f"    {line}" for line in text.splitlines()[-40:])
-
-
-def git(directory: Path, *arguments: str) -> str:
-    """Return what git prints."""
-    done = subprocess.run(
-        ["git", *arguments], cwd=directory, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

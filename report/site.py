@@ -4,13 +4,10 @@ python -m report.site [--offline]
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from report import bench, checks, offline
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(arguments: list[str]) -> int:
@@ -22,14 +19,7 @@ def main(arguments: list[str]) -> int:
         help="put the scripts of asv's pages into the site, so that it needs no network",
     )
     options = parser.parse_args(arguments)
-    os.chdir(ROOT)
-    try:
-        checks.check_python()
-        checks.check_checkout(ROOT)
-        return publish(options.offline)
-    except checks.ObstacleError as obstacle:
-        print(f"\n{checks.wrapped(str(obstacle))}", file=sys.stderr)
-        return 1
+    return bench.unless_obstructed(lambda: publish(options.offline))
 
 
 def publish(without_network: bool) -> int:

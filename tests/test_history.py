@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asv.benchmarks import Benchmarks
+from asv.config import Config
 
 from report import bench, gate, history, kept
 from report.checks import ObstacleError
+from report.continuous import Row, rows
 from report.kept import KeptResults
+from tests.stored_results import known_benchmarks
+from tests.test_report import git
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -101,15 +106,6 @@ runpy.run_module("report." + sys.argv.pop(1), run_name="__main__", alter_sys=Tru
 END = "import os, signal; os.kill(int(os.environ['COMMAND']), getattr(signal, 'SIGKILL', 15))"
 
 
-def git(directory: Path, *arguments: str) -> str:
-    """Return what git says in a directory, whoever the user is."""
-    who = ["-c", "user.name=A", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main"]
-    done = subprocess.run(
-        ["git", *who, *arguments], cwd=directory, check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
-
-
 class Remote:
     """A bare repository with a project, and what is known of the runs on it."""
 
@@ -131,7 +127,7 @@ class Remote:
         (self.work / "asv.conf.json").write_text(json.dumps(SETTINGS))
         (self.work / ".gitignore").write_text("/.asv/\n__pycache__/\n")
         (self.work / "report").mkdir()
-        for name in ("__init__", "bench", "checks", "gate", "history", "kept", "noise"):
+        for name in ("__init__", "bench", "checks", "continuous", "gate", "history", "kept"):
             shutil.copy(HERE / "report" / f"{name}.py", self.work / "report")
 
     def commit(self, count: int = 1) -> list[str]:
@@ -206,6 +202,12 @@ def graphs(clone: Path) -> set[str]:
     revisions = {str(revision): commit for revision, commit in index["revision_to_hash"].items()}
     (graph,) = (clone / ".asv" / "html" / "graphs").rglob("machine-*/**/tiny.track_answer.json")
     return {revisions[str(revision)][:8] for revision, _ in json.loads(graph.read_text())}
+
+
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure no coverage in the processes that are started: the package is in none of them."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 @pytest.fixture
@@ -555,16 +557,26 @@ Benchmarks that have stayed the same:
 """
 
 
-def row(change: str, before: str, after: str, benchmark: str = "a.B.time_c('png', 1)") -> gate.Row:
+def row(change: str, before: str, after: str, benchmark: str = "a.B.time_c('png', 1)") -> Row:
     """Return a line of a comparison."""
-    return gate.Row(change, before, after, "1.5", benchmark)
+    return Row(change, before, after, "1.5", benchmark)
+
+
+def test_what_the_gate_measures() -> None:
+    """It measures the machine, and each way to use a store; nothing large."""
+    known = list(known_benchmarks().values())
+    chosen = Benchmarks(Config(), known, regex=[gate.BENCHMARKS])
+    assert {name.split(".")[1] for name in chosen} == {
+        *("Cpu", "Disk", "ReadOne", "WriteOne", "ReadMany", "WriteMany"),
+        *("OpenStore", "ReadLabels", "ReadBatches"),
+    }
 
 
 def test_rows() -> None:
     """The tables of asv are read without their heads, a blank change included."""
-    read = list(gate.rows(COMPARISON))
+    read = list(rows(COMPARISON))
     assert [line.change for line in read] == ["-", "", ""]
-    assert read[1] == gate.Row(
+    assert read[1] == Row(
         "", "2.00±0.1ms", "2.05±0ms", "~1.2", "many_images.ReadMany.time_read('lmdb', 1000)"
     )
 
@@ -572,7 +584,7 @@ def test_rows() -> None:
 def test_not_chosen() -> None:
     """What was measured in neither commit, as asv lists it, is no part of the comparison."""
     chosen = gate.measured(COMPARISON)
-    assert list(gate.rows(chosen)) == list(gate.rows(COMPARISON))[:2]
+    assert list(rows(chosen)) == list(rows(COMPARISON))[:2]
     assert "Benchmarks that have improved:" in chosen
 
 
@@ -583,10 +595,11 @@ def test_unchanged_is_folded() -> None:
     assert "ReadMany.time_read('png', 1000)" in shown
     assert "ReadMany.time_read('lmdb', 1000)" in hidden
     assert hidden.endswith("</details>")
-    assert list(gate.rows(folded)) == list(gate.rows(COMPARISON))
+    assert list(rows(folded)) == list(rows(COMPARISON))
 
 
-JUDGED: list[tuple[list[gate.Row], int, str]] = [
+CPU = "calibration.Cpu.time_work"
+JUDGED: list[tuple[list[Row], int, str]] = [
     ([row("", "1ms", "1ms"), row("-", "2ms", "1ms")], 0, "Nothing got slower** in 2 benchmarks"),
     (
         [row("+", "1ms", "2ms")],
@@ -598,13 +611,24 @@ JUDGED: list[tuple[list[gate.Row], int, str]] = [
     ([row("*", "failed", "1ms")], 0, "fails before the change: it has nothing to compare"),
     ([row("+", "1ms", "2ms"), row("!", "1ms", "failed", "x")], gate.SLOWER, "`x` fails after"),
     ([row("", "n/a", "1ms")], 0, "Nothing got slower"),
+    ([row("", "1ms", "1ms"), row("+", "1ms", "2ms", CPU)], 0, "Nothing got slower** in 1 bench"),
+    (
+        [row("", "1ms", "1ms"), row("-", "2ms", "1ms", CPU)],
+        0,
+        f"The machine changed** between the two sides: {CPU} x 1.5 (2ms, then 1ms)",
+    ),
+    ([row("", "1ms", "1ms"), row("!", "1ms", "failed", CPU)], 0, "The machine changed"),
+    ([row("+", "1ms", "2ms"), row("+", "1ms", "2ms", CPU)], gate.SLOWER, "1 benchmark got slower"),
     ([], gate.BROKEN, "Nothing was compared"),
 ]
 
 
 @pytest.mark.parametrize(("compared", "code", "said"), JUDGED)
-def test_judge(compared: list[gate.Row], code: int, said: str) -> None:
-    """Slower is 1 and only that; broken, or nothing compared, is 2 and is said instead."""
+def test_judge(compared: list[Row], code: int, said: str) -> None:
+    """Slower is 1 and only that; broken, or nothing compared, is 2 and is said instead.
+
+    The calibration is not of the code: that it changed is said, and fails nothing.
+    """
     verdict, sentence = gate.judge(compared, 1.1)
     assert verdict == code
     assert said in sentence
@@ -629,14 +653,14 @@ def test_gate(remote: Remote) -> None:
     assert set(measured) == {base, head}
     text = summary.read_text(encoding="utf-8")
     assert "**1 benchmark got slower** by a factor of more than 1.15." in text
-    (line,) = gate.rows(text)
+    (line,) = rows(text)
     assert (line.change, line.before, line.after) == ("+", "42", "84")
     assert not (clone / ".asv" / "results").exists()
 
     broken = remote.run(clone, *gated, FAIL_AT=head)
     assert broken.returncode == gate.BROKEN
     assert "fails after the change, and worked before" in broken.stdout
-    (line,) = gate.rows(broken.stdout)
+    (line,) = rows(broken.stdout)
     assert (line.change, line.after) == ("!", "failed")
 
     within = remote.run(clone, *gated, "--factor", "3", SLOW_AT=head)

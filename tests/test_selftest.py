@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from asv_runner.discovery import disc_benchmarks
 
 import benchmarks
 from report import bench, checks, noise, selftest
-from report.selftest import Named, Run
+from report.continuous import Row
+from report.selftest import Run
+from tests.test_report import git
 
 NAN = float("nan")
 READ = "many_images.ReadMany.time_read('lmdb', 1000)"
 WRITE = "many_images.WriteMany.time_write('lmdb', 1000)"
 OTHER = "many_images.ReadMany.time_read('png', 1000)"
+CPU = "calibration.Cpu.time_work"
 
 # What asv 0.6.6 prints, its progress shortened.
 CHANGED = f"""\
@@ -46,62 +50,87 @@ PERFORMANCE DECREASED.
 UNCHANGED = "\nBENCHMARKS NOT SIGNIFICANTLY CHANGED.\n"
 
 
+def row(change: str, ratio: str, benchmark: str) -> Row:
+    """Return a line of asv's table."""
+    return Row(change, "1ms", "2ms", ratio, benchmark)
+
+
 def test_what_asv_names() -> None:
     """Every line of asv's table is read, and nothing else that it prints."""
-    assert selftest.named(CHANGED) == [Named("+", 1.31, READ), Named("-", 0.74, OTHER)]
-    assert selftest.named(UNCHANGED) == []
+    assert selftest.table(CHANGED) == [
+        Row("+", "1.01±0.01ms", "1.32±0.02ms", "1.31", READ),
+        Row("-", "95.3±1ms", "70.2±1ms", "0.74", OTHER),
+    ]
+    assert selftest.table(UNCHANGED) == []
 
 
 def test_asv_without_a_verdict() -> None:
     """Where asv stops before its table, the end of what it printed is shown."""
     with pytest.raises(checks.ObstacleError, match="asv: benchmark failed"):
-        selftest.named("first\n" * 100 + "asv: benchmark failed (exit status 1)\n")
+        selftest.table("first\n" * 100 + "asv: benchmark failed (exit status 1)\n")
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        (Named("+", 1.3, READ), True),
-        (Named("+", 1.3, "single_image.ReadOne.time_read('lmdb')"), True),
-        (Named("-", 0.7, READ), False),
-        (Named("+", 1.3, WRITE), False),
-        (Named("+", 1.3, OTHER), False),
+        (row("+", "1.3", READ), True),
+        (row("+", "1.3", "single_image.ReadOne.time_read('lmdb')"), True),
+        (row("-", "0.7", READ), False),
+        (row("!", "n/a", READ), False),
+        (row("+", "1.3", WRITE), False),
+        (row("+", "1.3", OTHER), False),
     ],
 )
-def test_what_was_planted(line: Named, expected: bool) -> None:
-    """It is a slower read of that backend: a faster one, a write or another backend is not."""
-    assert line.planted == expected
+def test_what_was_planted(line: Row, expected: bool) -> None:
+    """It is a slower read of that backend: one that fails, a write or another backend is not."""
+    assert selftest.is_planted(line) == expected
 
 
-def run_of(*named: Named) -> Run:
-    return Run(list(named), {READ: 1.0, OTHER: 1.0}, {READ: 1.1, OTHER: 1.0})
+def run_of(*changed: Row) -> Run:
+    return Run(list(changed), {READ: 1.0, OTHER: 1.0}, {READ: 1.1, OTHER: 1.0})
 
 
 @pytest.mark.parametrize(
-    ("named", "quiet", "alone", "said"),
+    ("changed", "quiet", "alone", "said"),
     [
         ([], True, False, "nothing"),
-        ([Named("+", 1.31, READ)], False, True, "1 read of lmdb, x 1.31 to 1.31"),
+        ([row("+", "1.31", READ)], False, True, "1 read of lmdb, x 1.31 to 1.31"),
         (
-            [Named("+", 1.31, READ), Named("-", 0.7, OTHER)],
+            [row("+", "1.31", READ), row("-", "0.7", OTHER)],
             False,
             False,
-            f"1 read of lmdb, x 1.31 to 1.31; {OTHER} x 0.70",
+            f"1 read of lmdb, x 1.31 to 1.31; {OTHER} x 0.7 (1ms, then 2ms)",
         ),
-        ([Named("+", 1.2, WRITE)], False, False, f"{WRITE} x 1.20"),
+        ([row("+", "1.2", WRITE)], False, False, f"{WRITE} x 1.2 (1ms, then 2ms)"),
+        ([row("!", "n/a", READ)], False, False, f"{READ} x n/a (1ms, then 2ms)"),
+        (
+            [row("+", "1.4", CPU)],
+            True,
+            False,
+            f"nothing; the machine changed: {CPU} x 1.4 (1ms, then 2ms)",
+        ),
+        (
+            [row("-", "0.8", CPU), row("+", "1.31", READ)],
+            False,
+            True,
+            f"1 read of lmdb, x 1.31 to 1.31; the machine changed: {CPU} x 0.8 (1ms, then 2ms)",
+        ),
     ],
 )
-def test_judgement(named: list[Named], quiet: bool, alone: bool, said: str) -> None:
-    """The same code must have nothing named; what was planted must be, and nothing beside it."""
-    run = run_of(*named)
+def test_judgement(changed: list[Row], quiet: bool, alone: bool, said: str) -> None:
+    """The same code must have nothing named; what was planted must be, and nothing beside it.
+
+    The calibration is not of the code: that it changed is said, and counts for nothing.
+    """
+    run = run_of(*changed)
     assert (selftest.quiet(run), selftest.found_alone(run)) == (quiet, alone)
-    assert selftest.verdict(run.named) == said
+    assert selftest.verdict(run) == said
 
 
 def test_report() -> None:
     """It says what each run named, how many were right, and how far the same code is apart."""
     same = [run_of(), Run([], {READ: 1.5, OTHER: 1.0}, {READ: 1.5, OTHER: 1.0})]
-    planted = [run_of(Named("+", 1.31, READ)), run_of(Named("+", 1.31, OTHER))]
+    planted = [run_of(row("+", "1.31", READ)), run_of(row("+", "1.31", OTHER))]
     lines = selftest.report(same, planted)
     assert "  same code 2  nothing" in lines
     assert "  planted   1  1 read of lmdb, x 1.31 to 1.31" in lines
@@ -181,10 +210,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "checkout"
     (root / "storage_impl").mkdir(parents=True)
     (root / "storage_impl" / "lmdb.py").write_text("# the backend\n")
-    selftest.git(root, "init", "--quiet")
-    selftest.git(root, "add", ".")
-    who = ["-c", "user.name=A", "-c", "user.email=a@example.com"]
-    selftest.git(root, *who, "commit", "--quiet", "--message", "Start")
+    git(root, "init", "--quiet")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "--message", "Start")
     monkeypatch.setattr(bench, "ROOT", root)
     monkeypatch.setattr(bench, "remember_machine", lambda: None)
     monkeypatch.delenv("TMPDIR", raising=False)
@@ -193,30 +221,31 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_clone(checkout: Path, tmp_path: Path) -> None:
     """One commit has the same files, one more work in the backend; the repository stays."""
-    before = selftest.git(checkout, "log", "--format=%H", "--all")
+    before = git(checkout, "log", "--format=%H", "--all")
     (tmp_path / "scratch").mkdir()
     clone = selftest.Clone(tmp_path / "scratch")
     changed = [
-        selftest.git(clone.path, "diff", "--name-only", clone.base, commit)
+        git(clone.path, "diff", "--name-only", clone.base, commit)
         for commit in (clone.same, clone.planted)
     ]
     assert changed == ["", "storage_impl/lmdb.py"]
     assert len({clone.base, clone.same, clone.planted}) == 3
-    assert selftest.git(checkout, "log", "--format=%H", "--all") == before
+    assert git(checkout, "log", "--format=%H", "--all") == before
 
 
 @pytest.mark.parametrize(
     ("same", "planted", "code"),
     [
-        ([], [Named("+", 1.3, READ)], 0),
-        ([Named("+", 1.3, OTHER)], [Named("+", 1.3, READ)], 1),
+        ([], [row("+", "1.3", READ)], 0),
+        ([row("+", "1.3", CPU)], [row("+", "1.3", READ), row("-", "0.7", CPU)], 0),
+        ([row("+", "1.3", OTHER)], [row("+", "1.3", READ)], 1),
         ([], [], 1),
-        ([], [Named("+", 1.3, READ), Named("+", 1.3, OTHER)], 1),
+        ([], [row("+", "1.3", READ), row("+", "1.3", OTHER)], 1),
     ],
 )
 def test_exit_code(
-    same: list[Named],
-    planted: list[Named],
+    same: list[Row],
+    planted: list[Row],
     code: int,
     checkout: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -239,22 +268,23 @@ def test_exit_code(
 
 
 def test_benchmarks() -> None:
-    """It measures reads and writes of every backend, and none of those that take long."""
+    """It measures the machine, reads and writes of every backend, and nothing that takes long."""
     found = disc_benchmarks(str(Path(benchmarks.__file__).parent))
     known = [{"name": b.name, "params": b.params, "version": "1"} for b in found]
     chosen = Benchmarks(Config(), known, regex=[selftest.BENCHMARKS])
     names = [
-        f"{name}({', '.join(key)})"
+        f"{name}({', '.join(key)})" if key else name
         for name, benchmark in chosen.items()
-        for index, key in enumerate(noise.product(*benchmark["params"]))
-        if index in chosen.benchmark_selection[name]
+        for index, key in enumerate(product(*benchmark["params"]))
+        if not key or index in chosen.benchmark_selection[name]
     ]
     assert any("ReadBatches.time_read('lmdb'" in name for name in names)
     for backend in ("png", "lmdb", "hdf5"):
         for kind in ("ReadMany.time_read", "ReadOne.time_read", "WriteMany.time_write"):
             assert any(f"{kind}('{backend}'" in name for name in names)
     assert not any("Large" in name for name in names)
-    assert len(names) == 15
+    assert len([name for name in names if name.startswith("calibration.")]) == 2
+    assert len(names) == 17
 
 
 # -- the spread --------------------------------------------------------------------------------

@@ -187,7 +187,8 @@ def run_site(
     (root / "asv.conf.json").write_text(json.dumps(settings))
     git(root, "init")
     git(root, "commit", "--allow-empty", "-m", "Start")
-    monkeypatch.setattr(site, "ROOT", root)
+    monkeypatch.setattr(bench, "ROOT", root)
+    monkeypatch.delenv("STORAGE_IMPL_DATASET", raising=False)
     monkeypatch.chdir(root)
 
     def publish(*arguments: str) -> int:
