@@ -132,8 +132,8 @@ class Kept:
         swept = max(reversed(commits), key=commits.count)
         self.swept = [run for run in runs if run.commit == swept]
 
-        # Of the default one most is measured. Where that does not tell: one library is varied at
-        # a time, so that the others' runs differ least from it.
+        # In the default one most is measured. Where that does not tell, it is the one that the
+        # others differ least from: one library is varied at a time.
         self.default = max(reversed(self.runs), key=lambda run: (run.size, -self._distance(run)))
 
     def _distance(self, run: Run) -> int:

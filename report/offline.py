@@ -116,7 +116,7 @@ def fetch(packages: Iterable[Package], cache: Path) -> dict[Package, bytes]:
     """
     cache.mkdir(parents=True, exist_ok=True)
     kept = {package: cache / f"{_hex(package.sha512)}.tgz" for package in packages}
-    missing = [package for package, path in kept.items() if not _is(package, path)]
+    missing = [package for package, path in kept.items() if not _is_archive(path, package)]
     if missing:
         for package, archive in _from_registry(missing).items():
             aside = kept[package].with_suffix(".new")
@@ -129,7 +129,7 @@ def _hex(sha512: str) -> str:
     return base64.b64decode(sha512).hex()
 
 
-def _is(package: Package, path: Path) -> bool:
+def _is_archive(path: Path, package: Package) -> bool:
     """Return whether a file is there, and is the archive of a package."""
     if not path.exists():
         return False
@@ -161,7 +161,7 @@ def _from_registry(packages: list[Package]) -> dict[Package, bytes]:
                 + textwrap.indent("\n".join(done.stderr.strip().splitlines()[:4]), "    ")
             )
         fetched = list(Path(scratch).glob("*.tgz"))
-        found = {p: path.read_bytes() for p in packages for path in fetched if _is(p, path)}
+        found = {p: path.read_bytes() for p in packages for path in fetched if _is_archive(path, p)}
     if other := [package.name for package in packages if package not in found]:
         raise checks.ObstacleError(
             f"What the registry gave for {', '.join(other)} is not what is pinned in "

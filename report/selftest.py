@@ -174,12 +174,12 @@ class Clone:
             text=True,
         )
         changed = table(done.stdout)
-        figures = [noise.medians(str(self.results(of))) for of in (self.base, commit)]
+        figures = [noise.medians(str(self.result_file(of))) for of in (self.base, commit)]
         run = Run(changed, *figures)
         print(f"{verdict(run)} ({time.monotonic() - start:.0f} s)", flush=True)
         return run
 
-    def results(self, commit: str) -> Path:
+    def result_file(self, commit: str) -> Path:
         """Return the file of results of a commit."""
         (path,) = self.path.glob(f".asv/results/*/{commit[:8]}-*.json")
         return path
@@ -191,7 +191,7 @@ class Clone:
 
         from report import results, summary
 
-        path = self.results(self.base)
+        path = self.result_file(self.base)
         conf = Config()
         conf.results_dir = str(path.parent.parent)
         return summary.head(results.load(path, Benchmarks.load(conf)))
