@@ -195,13 +195,16 @@ class StoreSuite(Suite):
         return path
 
     def warm_store(self, backend: str, **options: Any) -> storage_impl.ImageStore:
-        """Return the store of all of `images`, opened once in a process.
+        """Return the store of all of `images`, opened once in a process, read and compared.
 
         Samples share it: what is timed is a store that has been read before. LMDB maps
         its file, and the first read after opening pays for every page of the map.
         """
         if self.first:
             self.opened = storage_impl.open_store(self.stored(backend, **options))
+            images, labels = self.opened.read_many()
+            compare(images, self.images)
+            compare(labels, self.labels)
         return self.opened
 
 

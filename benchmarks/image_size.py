@@ -63,11 +63,9 @@ class ReadSize(SizeSuite):
     version = version(1)
 
     def setup(self, backend: str, side: int) -> None:
-        """Open a store; once in a process, look at what is read."""
+        """Open a store."""
         self.begin_side(side)
         self.store = self.warm_store(backend)
-        if self.first:
-            self.compare(self.store)
 
     @facts(bytes=PIXEL_BYTES)
     def time_read(self, backend: str, side: int) -> None:

@@ -37,7 +37,7 @@ class Workers:
     ----------
     method : str
         How they are started: "fork", "spawn" or "forkserver".
-    kind : type
+    kind : type of Worker
         The class of the objects, of this module.
     arguments : iterable of tuple
         What each process makes its object of; inherited by a fork, else pickled.
@@ -49,7 +49,7 @@ class Workers:
     """
 
     def __init__(
-        self, method: str, kind: type["Reader | Writer"], arguments: Iterable[tuple[Any, ...]]
+        self, method: str, kind: type["Worker"], arguments: Iterable[tuple[Any, ...]]
     ) -> None:
         if method not in multiprocessing.get_all_start_methods():
             raise NotImplementedError(f"processes are not started by {method} here")
@@ -92,6 +92,10 @@ class Workers:
         """Have every process call a method of its object, and return the results in order."""
         self.start(name, *arguments)
         return self.results()
+
+    def cpu(self) -> float:
+        """Return the seconds of processor that this process and all of these have used."""
+        return time.process_time() + float(sum(self.call("cpu")))
 
 
 @contextmanager
@@ -145,7 +149,15 @@ def _end(owner: int, connections: list[Connection], processes: list[BaseProcess]
         process.close()
 
 
-class Reader:
+class Worker:
+    """Base of what the processes make."""
+
+    def cpu(self) -> float:
+        """Return the seconds of processor that this process has used, those of the system too."""
+        return time.process_time()
+
+
+class Reader(Worker):
     """Reads a part of a store again and again.
 
     Parameters
@@ -172,12 +184,8 @@ class Reader:
         """Return what was read last."""
         return self.images, self.labels
 
-    def cpu(self) -> float:
-        """Return the seconds of processor that this process has used, those of the system too."""
-        return time.process_time()
 
-
-class Writer:
+class Writer(Worker):
     """Writes the same images again and again.
 
     Parameters

@@ -77,13 +77,16 @@ EXPECTED = {
     "cold_cache.ColdReadMany.time_read": ([BACKENDS, ["1000", "10000"]], ["backend", "count"]),
     "cold_cache.ColdReadOne.time_read": ONE,
     "concurrency.ReadBesideWriter.time_read": ([BACKENDS, ["0", "1"]], ["backend", "writers"]),
+    "concurrency.ReadBesideWriter.track_cpu": ([BACKENDS, ["0", "1"]], ["backend", "writers"]),
     "concurrency.ReadOwnStores.time_read": ([BACKENDS, ["2", "4"]], ["backend", "processes"]),
+    "concurrency.ReadOwnStores.track_cpu": ([BACKENDS, ["2", "4"]], ["backend", "processes"]),
     "concurrency.ReadProcesses.time_read": PROCESSES,
     "concurrency.ReadProcesses.track_cpu": PROCESSES,
     "concurrency.ReadThreads.time_read": THREADS,
     "concurrency.ReadThreads.track_cpu": THREADS,
     "concurrency.StartProcess.time_start": ([BACKENDS, STARTS], ["backend", "start"]),
     "concurrency.WriteSeveral.time_write": ([BACKENDS, ["1", "2", "4"]], ["backend", "writers"]),
+    "concurrency.WriteSeveral.track_cpu": ([BACKENDS, ["1", "2", "4"]], ["backend", "writers"]),
     "disk_usage.DiskUsage.track_allocated": STORES,
     "disk_usage.DiskUsage.track_apparent": STORES,
     "disk_usage.DiskUsageLarge.track_allocated": STORES_LARGE,
@@ -243,13 +246,10 @@ def test_enough_samples() -> None:
 
 @pytest.mark.parametrize("name", WRITES)
 def test_writes_are_measured_one_by_one(name: str) -> None:
-    """A sample is one write into a new store, and nothing is written before the samples.
-
-    The floor of raw bytes may warm up: it has neither files to create nor a state.
-    """
+    """A sample is one write into a new store, and nothing is written before the samples."""
     benchmark = found()[name]
     assert benchmark.number == 1
-    assert benchmark.warmup_time == 0 or "RawFile" in name
+    assert benchmark.warmup_time == 0
 
 
 def test_units() -> None:
@@ -385,14 +385,9 @@ def test_a_floor_of_wrong_pixels_has_no_figure(
 ) -> None:
     """A floor is a floor only of the same pixels."""
     benchmark = benchmark_of(name, (3,))
-    decode, fromfile = floor.decode, np.fromfile
+    decode, read = floor.decode, floor.RawFile.read
     monkeypatch.setattr(floor, "decode", lambda data: decode(data) ^ 1)
-
-    def wrong(file: Any, *arguments: Any, **options: Any) -> Any:
-        values = fromfile(file, *arguments, **options)
-        return values ^ 1 if isinstance(file, Path) else values  # numpy.load uses it, too
-
-    monkeypatch.setattr(np, "fromfile", wrong)
+    monkeypatch.setattr(floor.RawFile, "read", lambda raw: read(raw) ^ 1)
     with pytest.raises(RuntimeError, match="not what was written"):
         benchmark.do_setup()
     benchmark.do_teardown()
@@ -404,10 +399,6 @@ class Counted(np.ndarray[Any, Any]):
 
     calls: Counter[str]
 
-    def tofile(self, *arguments: Any, **options: Any) -> None:
-        self.calls["tofile"] += 1
-        super().tofile(*arguments, **options)
-
     def copy(self, *arguments: Any, **options: Any) -> Any:
         self.calls["copy"] += 1
         return super().copy(*arguments, **options)
@@ -416,8 +407,8 @@ class Counted(np.ndarray[Any, Any]):
 @pytest.mark.parametrize(
     ("name", "expected"),
     {
-        "floor.RawFile.time_write": {"tofile": 1},
-        "floor.RawFile.time_read": {"fromfile": 1},
+        "floor.RawFile.time_write": {},
+        "floor.RawFile.time_read": {"read": 1},
         "floor.Memory.time_copy": {"copy": 1},
         "floor.Png.time_encode": {"encode": 3},
         "floor.Png.time_decode": {"decode": 3},
@@ -432,20 +423,22 @@ def test_a_floor_does_all_the_work_once(
     benchmark = benchmark_of(name, (3,))
     benchmark.do_setup()
     calls: Counter[str] = Counter()
-    for module, function in ((floor, "encode"), (floor, "decode"), (np, "fromfile")):
-        original = getattr(module, function)
+    for owner, function in ((floor, "encode"), (floor, "decode"), (floor.RawFile, "read")):
+        original = getattr(owner, function)
 
         def count(*arguments: Any, of: str = function, to: Any = original) -> Any:
             calls[of] += 1
             return to(*arguments)
 
-        monkeypatch.setattr(module, function, count)
+        monkeypatch.setattr(owner, function, count)
     instance = benchmark.func.__self__
     instance.images = instance.images.view(Counted)
     instance.images.calls = calls
     benchmark.do_run()
     monkeypatch.undo()
     assert calls == expected
+    if name == "floor.RawFile.time_write":
+        assert (instance.scratch / "empty").read_bytes() == instance.images.tobytes()
     if name.startswith("floor.PngFiles"):
         directory = instance.scratch if "write" in name else instance.stored
         assert len(list(directory.iterdir())) == 3

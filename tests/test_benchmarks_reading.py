@@ -141,9 +141,12 @@ def whole(benchmark: Any) -> None:
     ("name", "parameters"),
     combinations(
         *[name for name in READS if "memory" not in name],
+        "concurrency.ReadBesideWriter.track_cpu",
+        "concurrency.ReadOwnStores.track_cpu",
         "concurrency.ReadProcesses.track_cpu",
         "concurrency.ReadThreads.track_cpu",
         "concurrency.WriteSeveral.time_write",
+        "concurrency.WriteSeveral.track_cpu",
     ),
 )
 def test_runs_with_all_parameters(
@@ -181,14 +184,14 @@ def test_runs_with_all_parameters(
 def test_as_many_images_are_read_as_the_reports_divide_by(
     name: str, parameters: tuple[Any, ...], all_images: Path, calls: Calls
 ) -> None:
-    """What is timed reads that many images: each once, or in each of five turns."""
+    """What is timed reads that many images: each once, or in each of 25 turns."""
     benchmark = benchmark_of(name, parameters)
     benchmark.do_setup()
     calls.clear()
     benchmark.do_run()
     read = [(path, index) for _, path, indices in calls for index in indices]
     assert len(read) == benchmark.images
-    assert len(set(read)) == benchmark.images / (5 if "BesideWriter" in name else 1)
+    assert len(set(read)) == benchmark.images / (25 if "BesideWriter" in name else 1)
     benchmark.do_teardown()
 
 
@@ -320,27 +323,33 @@ def test_processes_read_at_the_same_time(
         run(benchmark_of(name, parameters))
 
 
-@pytest.mark.parametrize("kind", ["threads", "processes"])
-def test_cpu_time_is_of_all_readers(
-    kind: str, small_images: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("ReadThreads", ("hdf5", 4, "shared")),
+        pytest.param("ReadProcesses", ("hdf5", "fork", 4), marks=needs_fork),
+        pytest.param("ReadOwnStores", ("hdf5", 4), marks=needs_fork),
+        pytest.param("WriteSeveral", ("hdf5", 4), marks=needs_fork),
+    ],
+)
+def test_cpu_time_is_of_all(
+    name: str,
+    parameters: tuple[Any, ...],
+    small_images: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What each of four readers makes a processor do is counted, whatever the clock says."""
-    if kind == "processes" and "fork" not in STARTS:
-        pytest.skip("needs processes that are forked")
-    read_many = ImageStore.read_many
+    """What each of four that read or write makes a processor do counts, whatever the clock says."""
+    for method in ("read_many", "write_many"):
+        original = getattr(ImageStore, method)
 
-    def busy(store: ImageStore, *arguments: Any, **options: Any) -> Any:
-        end = time.thread_time() + 0.05
-        while time.thread_time() < end:
-            pass
-        return read_many(store, *arguments, **options)
+        def busy(*arguments: Any, original: Any = original, **options: Any) -> Any:
+            end = time.thread_time() + 0.05
+            while time.thread_time() < end:
+                pass
+            return original(*arguments, **options)
 
-    monkeypatch.setattr(ImageStore, "read_many", busy)
-    if kind == "threads":
-        benchmark = benchmark_of("concurrency.ReadThreads.track_cpu", ("hdf5", 4, "shared"))
-    else:
-        benchmark = benchmark_of("concurrency.ReadProcesses.track_cpu", ("hdf5", "fork", 4))
-    assert run(benchmark) >= 4 * 0.05
+        monkeypatch.setattr(ImageStore, method, busy)
+    assert run(benchmark_of(f"concurrency.{name}.track_cpu", parameters)) >= 4 * 0.05
 
 
 @needs_fork
@@ -493,6 +502,25 @@ def test_memory_is_that_of_reading(name: str, all_images: Path, calls: Calls) ->
         sizes = {len(indices) for indices in calls.indices()}
         assert sizes == ({10_000} if "Many" in name else {256, 10_000 % 256})
         benchmark.do_teardown()
+
+
+@pytest.mark.parametrize("which", ["images", "fewer"])
+def test_memory_is_that_of_writing(
+    which: str, few_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a generator gave is read back before its figure counts."""
+    name, parameters = "memory.WriteGeneratorLarge.peakmem_write", ("hdf5", 50)
+    whole(benchmark_of(name, parameters))
+    write_many = ImageStore.write_many
+
+    def wrong(store: ImageStore, images: Any, labels: Any) -> Any:
+        if which == "fewer":
+            return write_many(store, list(images)[1:], list(labels)[1:])
+        return write_many(store, np.stack(list(images)) ^ 1, list(labels))
+
+    monkeypatch.setattr(ImageStore, "write_many", wrong)
+    with pytest.raises(RuntimeError, match="not what was written"):
+        whole(benchmark_of(name, parameters))
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,34 @@ def test_wrong_pixels_have_no_figure(
 @pytest.mark.parametrize(
     "case",
     [
+        *(("many_images.ReadMany.time_read", backend, 10) for backend in common.BACKENDS),
+        ("image_size.ReadSize.time_read", "hdf5", 64),
+        ("tuning.LmdbReadahead.time_read", True),
+        ("tuning.PngLevel.time_read", 1, 32),
+    ],
+)
+def test_every_process_looks_at_what_it_reads(
+    case: tuple[Any, ...], ten_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that a process before has made and looked at is looked at again."""
+    name, *parameters = case
+    run(benchmark_of(name, tuple(parameters)))
+    read_many = storage_impl.ImageStore.read_many
+
+    def wrong(store: storage_impl.ImageStore) -> Any:
+        images, labels = read_many(store)
+        return images ^ 1, labels
+
+    monkeypatch.setattr(storage_impl.ImageStore, "read_many", wrong)
+    benchmark = benchmark_of(name, tuple(parameters))
+    with pytest.raises(RuntimeError, match="not what was written"):
+        benchmark.do_setup()
+    benchmark.do_teardown()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
         ("cold_cache.ColdReadOne.time_read", "png"),
         ("cold_cache.ColdReadOne.time_read", "lmdb"),
         ("cold_cache.ColdReadOne.time_read", "hdf5"),
