@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 # In the order in which they are shown; zlib-ng takes the place of zlib in newer Pillows.
-LIBRARIES = ("LMDB", "HDF5", "zlib", "zlib-ng", "xxHash")
+BUNDLED = ("LMDB", "HDF5", "zlib", "zlib-ng", "xxHash")
 
 
 def facts_of(result_path: str | Path) -> dict[str, str]:
@@ -21,4 +21,4 @@ def facts_of(result_path: str | Path) -> dict[str, str]:
 
 def libraries(facts: Mapping[str, str]) -> str:
     """Return the C libraries with their versions, in one line."""
-    return ", ".join(f"{name} {facts[name]}" for name in LIBRARIES if name in facts)
+    return ", ".join(f"{name} {facts[name]}" for name in BUNDLED if name in facts)

@@ -13,11 +13,11 @@ from packaging.version import InvalidVersion, Version
 
 from report import charts
 from report.charts import SECTIONS, WORKLOADS, Chart, Source, Workload
-from report.facts import LIBRARIES
+from report.facts import BUNDLED
 from report.results import Benchmark, Figure, Result
 
 FACTOR = 1.1  # from which on asv compare calls a difference a change
-FACTS = (*LIBRARIES, "file system", "kernel")  # in this order
+FACTS = (*BUNDLED, "file system", "kernel")  # in this order
 
 Measured = Mapping[str, Benchmark]
 

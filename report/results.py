@@ -32,15 +32,15 @@ class Figure(NamedTuple):
         asv's statistics of the samples; empty of what is measured once.
     samples : list of float or None
         The samples, where asv was told to keep them.
-    timed : bool
-        Whether another run would find another value: it would not of bytes and ratios that are
-        counted, and would of times, of percentiles of times and of memory in use.
+    varies : bool
+        Whether another run would find another value: of times and of memory in use it would, of
+        the bytes and ratios that are counted it would not.
     """
 
     value: float | None
     stats: Mapping[str, float]
     samples: list[float] | None
-    timed: bool
+    varies: bool
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -51,7 +51,7 @@ class Figure(NamedTuple):
     @property
     def repeat(self) -> int | None:
         """How many samples there are; None of what another run would find the same."""
-        return int(self.stats.get("repeat", 1)) if self.timed else None
+        return int(self.stats.get("repeat", 1)) if self.varies else None
 
     def differs(self, other: "Figure") -> bool | None:
         """Return whether the difference is more than noise; None if it cannot be known.
@@ -59,7 +59,7 @@ class Figure(NamedTuple):
         By asv's own test, as `asv compare` does it: that of Mann and Whitney at 0.002 where the
         samples were kept and are enough, and else whether the intervals of 99% are apart.
         """
-        if not self.timed:
+        if not self.varies:
             return self.value != other.value
         if self.interval is None or other.interval is None:
             return None
@@ -199,10 +199,10 @@ def _figures(results: Any, name: str, known: Mapping[str, Any]) -> Iterator[tupl
     values = results.get_result_value(name, parameters)
     stats = results.get_result_stats(name, parameters)
     samples = results.get_result_samples(name, parameters)
-    timed = known["type"] != "track" or known["unit"] == "seconds"
+    varies = known["type"] != "track" or known["unit"] == "seconds"
     for key, value, stat, sample in zip(keys, values, stats, samples, strict=True):
         number = isinstance(value, int | float) and not math.isinf(value)
-        yield key, Figure(float(value) if number else None, stat or {}, sample, timed)
+        yield key, Figure(float(value) if number else None, stat or {}, sample, varies)
 
 
 @cache  # they are the same in thousands of files
