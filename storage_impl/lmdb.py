@@ -193,7 +193,11 @@ class LmdbStore(ImageStore):
                 headers["checksum"][:size] = part.sums[here]
                 buffer[:size, _HEADER.itemsize :] = part.images[here].reshape(size, -1)
                 keys = _keys(np.arange(part.first + here.start, part.first + here.stop))
-                cursor.putmulti(list(zip(keys, cast("Iterable[memoryview]", buffer), strict=False)))
+                records = list(zip(keys, cast("Iterable[memoryview]", buffer), strict=False))
+                # Appended, they fill each page; else one that holds two is left with one.
+                _, added = cursor.putmulti(records, append=True)
+                if added < size:  # LMDB skips a key that is not beyond the last
+                    raise lmdb.KeyExistsError("there are images beyond those committed")
             self._put_labels(txn, part.first, part.labels)
             if count is not None:
                 self._put_count(txn, count)

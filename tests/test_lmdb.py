@@ -193,6 +193,39 @@ class TestLmdb(StoreContract):
             store.write_many(images_of(5, first=COUNT), labels_of(5, COUNT))
         self.check(stored, COUNT + 5)
 
+    def test_image_in_the_way(self, stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An image that is there already is not taken for the one of a call, which fails."""
+        with databases(stored, write=True) as (transaction, images, _):
+            transaction.put(key(COUNT + 1), b"of a writer that took no lock", db=images)
+        with monkeypatch.context() as patch:
+            patch.setattr(storage_impl.BACKENDS["lmdb"], "_discard", lambda *_: None)
+            with storage_impl.open_store(stored, "a") as store:
+                with pytest.raises(storage_impl.WriteFailedError, match="as it was"):
+                    store.write_many(images_of(5, first=COUNT), labels_of(5, COUNT))
+                with pytest.raises(storage_impl.WriteFailedError, match="as it was"):
+                    store.write_one(images_of(1, first=COUNT)[0], 1)
+                self.check_prefix(store, COUNT)
+        with storage_impl.open_store(stored, "a") as store:
+            store.write_many(images_of(5, first=COUNT), labels_of(5, COUNT))
+        self.check(stored, COUNT + 5)
+
+    @pytest.mark.parametrize("per_call", [1000, 100, 1])
+    def test_small_images_share_pages(self, path: Path, per_call: int) -> None:
+        """1,000 images of 24 pixels a side take less than 1.3 times their pixels.
+
+        However many of them a call writes. That is two to a page of 4 KiB, which is all
+        that it has room for.
+        """
+        shape = (24, 24, 3)
+        images, labels = images_of(1000, shape), labels_of(1000)
+        with self.create(path, shape, durable=False) as store:
+            for start in range(0, 1000, per_call):
+                store.write_many(images[start : start + per_call], labels[start : start + per_call])
+        # Of the file: its length may be that of the map, depending on the system.
+        with lmdb.open(str(path), create=False, readonly=True, max_dbs=2) as env:
+            used = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+        assert used < 1.3 * images.nbytes
+
     def test_map_grows(self, path: Path, other_process: OtherProcess) -> None:
         """A store outgrows its map unnoticed, also by readers and by other processes."""
         shape = (256, 256, 3)
