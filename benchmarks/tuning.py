@@ -377,6 +377,11 @@ class LmdbSuite(LibrarySuite):
         compare(stored, self.images[: len(numbers)])
 
 
+def data_ratio(environment: lmdb.Environment, images: NDArray[np.uint8]) -> float:
+    """Return the length of the data file over the bytes of the pixels."""
+    return os.path.getsize(os.path.join(environment.path(), "data.mdb")) / images.nbytes
+
+
 def key(number: int) -> bytes:
     """Return the key of a number: in LMDB's order, they are in that of the numbers."""
     return number.to_bytes(8, "big")
@@ -442,35 +447,39 @@ class LmdbSync(LmdbSuite):
         Written through the map it is as long as the map, here 64 MiB, where LMDB is open.
         """
         self.time_write(options)
-        path = os.path.join(self.environment.path(), "data.mdb")
-        return os.path.getsize(path) / self.images.nbytes
+        return data_ratio(self.environment, self.images)
 
 
 class LmdbPut(LmdbSuite):
-    """5,000 images in one transaction of lmdb alone, not synced."""
+    """5,000 images in one transaction of lmdb alone, not synced.
 
-    params = (("put", "put, append=True", "putmulti", "putmulti, append=True"),)
-    param_names = ("how",)
-    version = version(1)
+    Those of 24 pixels a side lie in the pages of the tree, two in a page at most; those of 32 have
+    pages of their own.
+    """
 
-    def setup(self, how: str) -> None:
+    params = (("put", "put, append=True", "putmulti", "putmulti, append=True"), (24, 32))
+    param_names = ("how", "side")
+    unit = "file bytes/raw"
+    version = version(2)
+
+    def setup(self, how: str, side: int) -> None:
         """Open an empty environment; once in a process, write and look at what is there."""
-        self.open_empty()
+        self.open_empty(side)
         if self.first:
-            self.time_write(how)
+            self.time_write(how, side)
             self.check(self.environment, np.arange(len(self.images)))
             self.teardown()
-            self.open_empty()
+            self.open_empty(side)
 
-    def open_empty(self) -> None:
+    def open_empty(self, side: int) -> None:
         """Start a sample with an empty environment."""
-        self.begin(COUNT)
+        self.begin(COUNT, side)
         self.environment = self.open_environment(sync=False)
         if self.first:
             self.records = [(key(i), image.tobytes()) for i, image in enumerate(self.images)]
 
     @facts(images=COUNT)
-    def time_write(self, how: str) -> None:
+    def time_write(self, how: str, side: int) -> None:
         """Write all images."""
         append = how.endswith("append=True")
         with self.environment.begin(write=True) as transaction:
@@ -479,6 +488,11 @@ class LmdbPut(LmdbSuite):
             else:
                 for number, image in self.records:
                     transaction.put(number, image, append=append)
+
+    def track_ratio(self, how: str, side: int) -> float:
+        """Return the length of the data file over the bytes of the pixels."""
+        self.time_write(how, side)
+        return data_ratio(self.environment, self.images)
 
 
 class LmdbKeys(LmdbSuite):

@@ -42,6 +42,10 @@ LAYOUTS = (
 )
 AUTO_CHUNKS = ([["'contiguous'", "'chunks=True'", "\"compression='gzip'\""]], ["layout"])
 KEYS = ([["'ascending'", "'shuffled'"]], ["keys"])
+PUTS = (
+    [["'put'", "'put, append=True'", "'putmulti'", "'putmulti, append=True'"], ["24", "32"]],
+    ["how", "side"],
+)
 READAHEAD = ([["True", "False"]], ["readahead"])
 SYNC = (
     [
@@ -157,10 +161,8 @@ EXPECTED = {
         [["'doubled when full'", "'large from the start'"]],
         ["map"],
     ),
-    "tuning.LmdbPut.time_write": (
-        [["'put'", "'put, append=True'", "'putmulti'", "'putmulti, append=True'"]],
-        ["how"],
-    ),
+    "tuning.LmdbPut.time_write": PUTS,
+    "tuning.LmdbPut.track_ratio": PUTS,
     "tuning.LmdbReadahead.time_read": READAHEAD,
     "tuning.LmdbReadahead.time_read_one": READAHEAD,
     "tuning.LmdbReadaheadCold.time_read": READAHEAD,

@@ -208,7 +208,7 @@ LIBRARIES = {
     ("tuning.Hdf5Selection.time_read", "contiguous", "list"): (h5py.Dataset, "__getitem__"),
     ("tuning.LmdbKeys.time_write", "shuffled"): (np, "frombuffer"),
     ("tuning.LmdbMapSize.time_write", "doubled when full"): (np, "frombuffer"),
-    ("tuning.LmdbPut.time_write", "putmulti"): (np, "frombuffer"),
+    ("tuning.LmdbPut.time_write", "putmulti", 32): (np, "frombuffer"),
     ("tuning.LmdbSync.time_write_one", "default"): (np, "frombuffer"),
     ("tuning.PngCodec.time_encode", 1, 32): (floor, "decode"),
 }
@@ -231,20 +231,20 @@ def test_a_library_alone_has_no_figure_for_wrong_pixels(
 
 
 @pytest.mark.parametrize(
-    ("name", "parameter"),
+    ("name", "parameters"),
     [
-        ("tuning.LmdbKeys.time_write", "ascending"),
-        ("tuning.LmdbMapSize.time_write", "large from the start"),
-        ("tuning.LmdbPut.time_write", "put"),
-        ("tuning.LmdbSync.time_write", "sync=False"),
-        ("tuning.LmdbSync.time_write_one", "sync=False"),
+        ("tuning.LmdbKeys.time_write", ("ascending",)),
+        ("tuning.LmdbMapSize.time_write", ("large from the start",)),
+        ("tuning.LmdbPut.time_write", ("put", 32)),
+        ("tuning.LmdbSync.time_write", ("sync=False",)),
+        ("tuning.LmdbSync.time_write_one", ("sync=False",)),
     ],
 )
 def test_writing_nothing_has_no_figure(
-    name: str, parameter: str, ten_images: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, parameters: tuple[Any, ...], ten_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A timed call that leaves an empty environment fails."""
-    benchmark = benchmark_of(name, (parameter,))
+    benchmark = benchmark_of(name, parameters)
     monkeypatch.setattr(type(benchmark.func.__self__), benchmark.func.__name__, lambda *_: None)
     with pytest.raises(RuntimeError, match="not what was written"):
         benchmark.do_setup()
@@ -883,10 +883,10 @@ def test_a_sync_at_the_end_is_timed(
 @pytest.mark.parametrize("how", ["put", "put, append=True", "putmulti", "putmulti, append=True"])
 def test_puts_are_as_named(how: str, started: Callable[..., SimpleNamespace]) -> None:
     """All images are put in one transaction, in the way that is named."""
-    put = started("tuning.LmdbPut.time_write", how)
+    put = started("tuning.LmdbPut.time_write", how, 32)
     assert not put.instance.environment.flags()["sync"]
     environment = put.instance.environment = MagicMock()
-    put.benchmark.func(how)
+    put.benchmark.func(how, 32)
     environment.begin.assert_called_once_with(write=True)
     transaction = environment.begin.return_value.__enter__.return_value
     single = [call.args for call in transaction.put.call_args_list]
@@ -898,6 +898,16 @@ def test_puts_are_as_named(how: str, started: Callable[..., SimpleNamespace]) ->
     else:
         assert single == put.instance.records
     assert {call.kwargs["append"] for call in calls} == {"append" in how}
+
+
+def test_put_bytes_are_those_on_disk(started: Callable[..., SimpleNamespace]) -> None:
+    """The ratio is the length of the data file over the bytes of the pixels that are in it."""
+    how = "putmulti, append=True"
+    put = started("tuning.LmdbPut.time_write", how, 24).instance
+    ratio = put.track_ratio(how, 24)
+    data = put.scratch / "environment" / "data.mdb"
+    assert put.images.shape[1:] == (24, 24, 3)
+    assert ratio == data.stat().st_size / put.images.nbytes > 1
 
 
 @pytest.mark.parametrize("keys", ["ascending", "shuffled"])
