@@ -1,4 +1,4 @@
-"""How `asv continuous` is asked to compare two commits, and the tables that it answers with."""
+"""How two versions are compared, and the tables that `asv continuous` answers with."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -6,12 +6,17 @@ from typing import NamedTuple
 # By how much a commit must be slower before it is named, beside asv's own test of significance:
 # above what the same code differs by, and well below a third.
 FACTOR = 1.15
-# The samples of one process share that process's luck: several.
-COMPARED = (
-    "--interleave-rounds",
-    "--attribute=rounds=4",
-    "--attribute=repeat=3",
-    f"--factor={FACTOR}",
+# What the machine does meanwhile happens to both, and the samples of one process share that
+# process's luck: several processes, in turns.
+IN_TURNS = ("--interleave-rounds", "--attribute=rounds=4", "--attribute=repeat=3")
+COMPARED = (*IN_TURNS, f"--factor={FACTOR}")
+# A minute for each commit: the calibration, and each way to use a store. PNG files cost the same an
+# image for 1,000 as for 10,000, and would take longer than all the rest together.
+BENCHMARKS = (
+    r"^(calibration\.|single_image\."
+    r"|many_images\.\w+\.time_\w+\(('\w+', 1000|'(lmdb|hdf5)', 10000)\)"
+    r"|startup\.OpenStore\..*10000\)"
+    r"|access_patterns\.(ReadLabels\..*10000\)|ReadBatches\.time_read.*shuffled', 256\)))"
 )
 
 

@@ -16,17 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from report import bench
-from report.continuous import COMPARED, Row, rows
+from report.continuous import BENCHMARKS, COMPARED, Row, rows
 
 SLOWER = 1
 BROKEN = 2
-
-# A few minutes for both commits: the calibration, and each way to use a store, at one size.
-BENCHMARKS = (
-    r"^(calibration\.|single_image\.|many_images\.\w+\.time_\w+\('\w+', 1000\)"
-    r"|startup\.OpenStore\..*10000\)"
-    r"|access_patterns\.(ReadLabels\..*10000\)|ReadBatches\.time_read.*shuffled', 256\)))"
-)
 
 
 def main(arguments: list[str]) -> int:

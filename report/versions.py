@@ -9,13 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from report import bench, checks
+from report import bench, checks, continuous
 
 VERSIONS = Path("benchmarks", "versions.json")
 LIBRARIES = ("numpy", "Pillow", "lmdb", "h5py")
 SPACE = 4 << 30  # bytes; an environment takes about 150 MB
 
-# What a library can change, with all samples, in about 100 seconds an environment.
+# What a library can change, in about two minutes an environment.
 SELECTED = (
     r"^calibration\.",
     r"^many_images\.WriteMany\.time_write\('\w+', 1000\)",
@@ -47,9 +47,8 @@ def measure(given: list[str]) -> int:
     from report import by_version, results, summary
 
     parser, _ = make_argparser()
-    options = parser.parse_args(["run", "--show-stderr", *given])
+    options = parser.parse_args(["run", "--show-stderr", *continuous.IN_TURNS, *given])
     options.bench = options.bench or list(SELECTED)
-    # All environments once, then all again: what happens to the machine meanwhile happens to all.
     options.interleave_rounds = not options.dry_run
     conf = Config.load()
     conf.include = environments(conf, load_json(VERSIONS, js_comments=True))

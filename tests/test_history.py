@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ import pytest
 from asv.benchmarks import Benchmarks
 from asv.config import Config
 
-from report import bench, gate, history, kept
+from report import bench, continuous, gate, history, kept
 from report.checks import ObstacleError
 from report.continuous import Row, rows
 from report.kept import KeptResults
 from tests.stored_results import known_benchmarks
 from tests.test_report import git
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -202,12 +205,6 @@ def graphs(clone: Path) -> set[str]:
     revisions = {str(revision): commit for revision, commit in index["revision_to_hash"].items()}
     (graph,) = (clone / ".asv" / "html" / "graphs").rglob("machine-*/**/tiny.track_answer.json")
     return {revisions[str(revision)][:8] for revision, _ in json.loads(graph.read_text())}
-
-
-@pytest.fixture(autouse=True)
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure no coverage in the processes that are started: the package is in none of them."""
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 @pytest.fixture
@@ -562,13 +559,21 @@ def row(change: str, before: str, after: str, benchmark: str = "a.B.time_c('png'
     return Row(change, before, after, "1.5", benchmark)
 
 
-def test_what_the_gate_measures() -> None:
-    """It measures the machine, and each way to use a store; nothing large."""
+def test_what_is_compared() -> None:
+    """The machine, and each way to use a store, with every backend; nothing large."""
     known = list(known_benchmarks().values())
-    chosen = Benchmarks(Config(), known, regex=[gate.BENCHMARKS])
-    assert {name.split(".")[1] for name in chosen} == {
-        *("Cpu", "Disk", "ReadOne", "WriteOne", "ReadMany", "WriteMany"),
-        *("OpenStore", "ReadLabels", "ReadBatches"),
+    chosen = Benchmarks(Config(), known, regex=[continuous.BENCHMARKS])
+    backends: dict[str, set[str]] = {}
+    for name, benchmark in chosen.items():
+        for index, key in enumerate(product(*benchmark["params"])):
+            if not key or index in chosen.benchmark_selection[name]:
+                backends.setdefault(name.split(".")[1], set()).update(key[:1])
+    every = {"'png'", "'lmdb'", "'hdf5'"}
+    stores = ["ReadOne", "WriteOne", "ReadMany", "WriteMany", "OpenStore", "ReadLabels"]
+    assert backends == {
+        "Cpu": set(),
+        "Disk": set(),
+        **dict.fromkeys([*stores, "ReadBatches"], every),
     }
 
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from configparser import ConfigParser
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -125,6 +126,7 @@ def test_a_line_that_varies_nothing(conf: Any) -> None:
 # -- what is measured ----------------------------------------------------------------------------
 
 
+@cache
 def selected() -> dict[str, list[tuple[str, ...]]]:
     """Return the benchmarks of the sweep, each with its parameters as asv writes them."""
     found: dict[str, list[tuple[str, ...]]] = {}
@@ -338,6 +340,7 @@ def test_a_sweep(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     assert options.bench == list(versions.SELECTED)
     assert options.show_stderr
     assert options.interleave_rounds
+    assert options.attribute == {"rounds": 4, "repeat": 3}
     assert scratch[0] == scratch[1] != str(sweep.stored.directory.parent)
     assert publish == ("publish",)
     out = capsys.readouterr().out
