@@ -67,8 +67,6 @@ class Chart(NamedTuple):
     sources : tuple of Source
     panel : str
         The parameter with a panel of its own for each value.
-    line : str
-        The parameter with a line of its own for each value.
     """
 
     id: str
@@ -80,7 +78,6 @@ class Chart(NamedTuple):
     unit: str
     sources: tuple[Source, ...]
     panel: str = ""
-    line: str = ""
 
 
 class Section(NamedTuple):
@@ -90,6 +87,9 @@ class Section(NamedTuple):
     title: str
     charts: tuple[Chart, ...]
 
+
+# How fast the machine itself was, whatever was installed.
+CALIBRATION = {"CPU": "calibration.Cpu.time_work", "disk": "calibration.Disk.time_work"}
 
 _MANY = {"count": 10_000}
 _WRITE_MANY = "many_images.WriteMany.time_write"
@@ -432,4 +432,4 @@ def names() -> set[str]:
     charts = (chart for section in SECTIONS for chart in section.charts)
     sources = [source for chart in charts for source in chart.sources]
     sources += [source for row in WORKLOADS for source in (row.source, row.floors) if source]
-    return {source.benchmark for source in sources}
+    return {*CALIBRATION.values(), *(source.benchmark for source in sources)}

@@ -75,8 +75,8 @@ class Compare(OutputPublisher):  # type: ignore[misc]  # asv comes without type 
 def shown(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
     """Return the benchmarks that the page shows, and their floors: there are many more."""
     names = charts.names()
-    for name in charts.names():
-        names |= set(benchmarks.get(name, {}).get("floors", {}).values())
+    measured = [known for name, known in benchmarks.items() if name in names]
+    names.update(floor for known in measured for floor in known.get("floors", {}).values())
     return {
         name: known for name, known in benchmarks.items() if name.replace("Large.", ".") in names
     }

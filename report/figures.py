@@ -5,19 +5,18 @@ interval and the number of samples; or the word "failed" or "not run" alone.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
 from report import charts
-from report.charts import SECTIONS, WORKLOADS, Chart, Source, Workload
+from report.charts import CALIBRATION, SECTIONS, WORKLOADS, Chart, Source, Workload
 from report.facts import BUNDLED
 from report.results import Benchmark, Figure, Result
 
 FACTOR = 1.1  # from which on asv compare calls a difference a change
-FACTS = (*BUNDLED, "file system", "kernel")  # in this order
+FACTS = (*BUNDLED, "file system", "page cache", "kernel")  # in this order
 
 Measured = Mapping[str, Benchmark]
 
@@ -26,6 +25,7 @@ def page_of(result: Result) -> dict[str, Any]:
     """Return what the page shows of a file of results."""
     return {
         "facts": {name: result.facts[name] for name in FACTS if name in result.facts},
+        "calibration": calibration(result),
         "outdated": result.outdated,
         "datasets": {
             dataset: {
@@ -41,6 +41,17 @@ def page_of(result: Result) -> dict[str, Any]:
     }
 
 
+def calibration(result: Result) -> dict[str, float]:
+    """Return how many seconds the fixed loads took, of those that were measured."""
+    return {
+        name: rounded(value)
+        for name, benchmark in CALIBRATION.items()
+        if benchmark in result.common
+        for figure in result.common[benchmark].figures.values()
+        if (value := number(figure)) is not None
+    }
+
+
 def points(chart: Chart, measured: Measured) -> Iterator[list[Any]]:
     """Return the points of a chart: panel, line, backend, x, and the cost."""
     each = chart.unit in (charts.PER_IMAGE, charts.BYTES_PER_IMAGE)
@@ -48,7 +59,7 @@ def points(chart: Chart, measured: Measured) -> Iterator[list[Any]]:
         for parameters, images, figure in chosen(source, measured):
             yield [
                 said(parameters.get(chart.panel, "")),
-                said(parameters.get(chart.line, source.line if chart.x else "")),
+                source.line if chart.x else "",
                 str(parameters["backend"]),
                 said(parameters.get(chart.x, source.line)),
                 *cost(figure, images if each else 1),
@@ -85,6 +96,11 @@ def cost(figure: Figure, images: int) -> list[Any]:
     return [value, rounded(interval[0] / images), rounded(interval[1] / images), figure.repeat]
 
 
+def number(figure: Figure) -> float | None:
+    """Return what was measured; None where it failed or was not run."""
+    return None if figure.value is None or math.isnan(figure.value) else figure.value
+
+
 def rounded(value: float) -> float:
     """Return six digits of a number: more than any figure is good for."""
     return float(f"{value:.6g}")
@@ -97,18 +113,18 @@ def verdict(workload: Workload, measured: Measured) -> dict[str, dict[str, Any]]
     for parameters, images, figure in chosen(workload.source, measured):
         backend = str(parameters["backend"])
         cells[backend] = {"cost": cost(figure, images)}
-        if figure.value is not None and not math.isnan(figure.value):
-            found[backend] = figure.value / images, figure
+        if (value := number(figure)) is not None:
+            found[backend] = value / images, figure
             floor = floor_of(workload, backend, parameters, images, measured)
             if floor:
                 cells[backend]["floor"] = rounded(found[backend][0] / floor)
     if found:
         best = min(found, key=lambda backend: found[backend][0])
         for backend, (_, figure) in found.items():
-            differs = {True: "worse", False: "noise", None: "unknown"}[
-                figure.differs(found[best][1])
-            ]
-            cells[backend]["verdict"] = "best" if backend == best else differs
+            alike = "noise" if figure.varies else "same"
+            differs = figure.differs(found[best][1])
+            word = {True: "worse", False: alike, None: "unknown"}[differs]
+            cells[backend]["verdict"] = "best" if backend == best else word
         if len(found) == 1:
             cells[best]["verdict"] = "only"
     return cells
@@ -129,18 +145,17 @@ def floor_of(
         return None
     known = {**parameters, "count": images, **source.where}
     key = tuple(known.get(name) for name in floor.known["param_names"])
-    figure = floor.figures.get(key)
-    if figure is None or not figure.value or math.isnan(figure.value):
-        return None
-    return figure.value / floor.images(floor.parameters(key))
+    value = number(floor.figures[key]) if key in floor.figures else None
+    return value / floor.images(floor.parameters(key)) if value else None
 
 
 def versions_of(results: list[Result]) -> dict[str, Any]:
     """Return what the environments of one machine and commit measured, by the library varied.
 
     For each dataset and library: groups of environments that differ in that library alone,
-    the largest first. Of each, by workload and backend, a point for each version: the figure,
-    and the factor by which it changed from the version before, where it did.
+    the largest first. Of each, by workload and backend, a point for each version: what changed
+    from the last version before it that has a figure, and the figure. What changed is a factor
+    and the place of that version; None where nothing did.
     """
     content: dict[str, Any] = {}
     for dataset in sorted({name for result in results for name in result.datasets}):
@@ -188,22 +203,30 @@ def lines(workload: Workload, measured: Sequence[Measured]) -> dict[str, list[li
     ]
     content: dict[str, list[list[Any] | None]] = {}
     for backend in dict.fromkeys(backend for by_backend in found for backend in by_backend):
-        cells = [by_backend.get(backend) for by_backend in found]
-        content[backend] = [
-            cell and [change(before, cell), *cost(cell[1], cell[0])]
-            for before, cell in pairwise([None, *cells])
-        ]
+        content[backend] = list(line(by_backend.get(backend) for by_backend in found))
     return content
 
 
-def change(before: tuple[int, Figure] | None, after: tuple[int, Figure]) -> float | None:
+def line(cells: Iterable[tuple[int, Figure] | None]) -> Iterator[list[Any] | None]:
+    """Return the points of a backend, each compared with the last before that has a figure."""
+    last: tuple[int, Figure] | None = None
+    for place, cell in enumerate(cells):
+        if cell is None:
+            yield None
+            continue
+        images, figure = cell
+        factor = change(last[1], figure) if last else None
+        yield [[factor, last[0]] if last and factor else None, *cost(figure, images)]
+        if number(figure) is not None:
+            last = place, figure
+
+
+def change(before: Figure, after: Figure) -> float | None:
     """Return by which factor a cost changed; None if it did not, or cannot be known."""
-    if before is None:
-        return None
-    old, new = before[1].value, after[1].value
-    if not old or not new or math.isnan(old) or math.isnan(new):
+    old, new = number(before), number(after)
+    if not old or not new:
         return None
     factor = new / old
-    if not 1 / FACTOR <= factor <= FACTOR and after[1].differs(before[1]):
+    if not 1 / FACTOR <= factor <= FACTOR and after.differs(before):
         return rounded(factor)
     return None

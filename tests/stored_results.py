@@ -38,20 +38,29 @@ READ = {"png": 80.0, "lmdb": 1.3, "hdf5": 0.4, "floor": 0.3}
 RANDOM = {"png": 80.0, "lmdb": 1.5, "hdf5": 11.0, "floor": 1.0}
 DISK = {"png": 1.33, "lmdb": 1.35, "hdf5": 1.01, "floor": 1.0}
 PIXELS = 32 * 32 * 3
+CALIBRATION = {"calibration.Cpu.time_work": 0.027, "calibration.Disk.time_work": 0.0035}  # seconds
+FACTS = {
+    "LMDB": "0.9.36",
+    "HDF5": "2.0.0",
+    "file system": "ext4",
+    "page cache": "warm unless a benchmark says cold",
+    "kernel": "Linux 6.1.0",
+}
 
 COLUMNS = (
     *("result", "params", "version", "started_at", "duration", "stats_ci_99_a", "stats_ci_99_b"),
     *("stats_q_25", "stats_q_75", "stats_number", "stats_repeat", "samples", "profile"),
 )
 
-# Ten samples of a benchmark whose median is 1: at most 5% around it.
-_samples = random.Random(1)
-SPREADS = []
-for _ in range(8):
-    sorted_samples = sorted(_samples.uniform(0.95, 1.05) for _ in range(10))
-    middle = statistics.median(sorted_samples)
-    low, _, high = statistics.quantiles(sorted_samples, n=4)
-    SPREADS.append([x / middle for x in (sorted_samples[0], sorted_samples[-1], low, high)])
+
+def _spread(random_numbers: random.Random) -> list[float]:
+    """Return ends and quartiles of ten samples at most 5% around a median of 1."""
+    samples = sorted(random_numbers.uniform(0.95, 1.05) for _ in range(10))
+    low, middle, high = statistics.quantiles(samples, n=4)
+    return [x / middle for x in (samples[0], samples[-1], low, high)]
+
+
+SPREADS = [_spread(random.Random(seed)) for seed in range(8)]
 
 Change = Callable[[str, dict[str, str], float], float | None]
 
@@ -200,6 +209,7 @@ def store(
                     "version": 2,
                 }
                 _write(place / f"{commit[:8]}-{name}.json", result)
+                _write(place / f"{commit[:8]}-{name}.facts", FACTS)
     return stored
 
 
@@ -238,6 +248,8 @@ def _value(
 ) -> float:
     """Return about what a benchmark would measure."""
     name = known["name"]
+    if name in CALIBRATION:
+        return CALIBRATION[name]
     backend = parameters.get("backend", "'floor'").strip("'")
     images = int(parameters.get("count", known.get("images", 1)))
     if known["type"] == "peakmemory":

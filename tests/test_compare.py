@@ -11,7 +11,7 @@ import pytest
 from asv.publishing import OutputPublisher
 
 from report import compare, figures
-from report.charts import SECTIONS, WORKLOADS, Chart, Source, Workload
+from report.charts import CALIBRATION, SECTIONS, WORKLOADS, Chart, Source, Workload
 from report.compare import Compare
 from report.results import Benchmark, Figure, Result, read_all
 from tests import stored_results
@@ -67,9 +67,7 @@ def test_names() -> None:
     """Every benchmark that the page names exists, with the parameters that it names."""
     known = stored_results.known_benchmarks()
     charts = [chart for section in SECTIONS for chart in section.charts]
-    sources = [
-        (source, (chart.x, chart.panel, chart.line)) for chart in charts for source in chart.sources
-    ]
+    sources = [(source, (chart.x, chart.panel)) for chart in charts for source in chart.sources]
     sources += [(workload.source, ("backend", *workload.source.where)) for workload in WORKLOADS]
     sources += [(workload.floors, ()) for workload in WORKLOADS if workload.floors]
     for source, names in sources:
@@ -78,6 +76,7 @@ def test_names() -> None:
         for name, value in source.where.items():
             values = benchmark["params"][benchmark["param_names"].index(name)]
             assert repr(value) in values, source
+    assert [known[name]["param_names"] for name in CALIBRATION.values()] == [[], []]
 
 
 def test_a_workload_is_one_figure_by_backend() -> None:
@@ -142,7 +141,7 @@ def test_verdict_of_nothing() -> None:
 
 
 def test_verdict_of_what_is_counted() -> None:
-    """Bytes on disk do not vary: any difference counts, and equal ones are both the least."""
+    """Bytes on disk do not vary: any difference counts, and equal ones are the same."""
     disk = next(workload for workload in WORKLOADS if workload.id == "disk")
     cells = {
         (name, 10_000): Figure(value, {}, None, False)
@@ -150,11 +149,7 @@ def test_verdict_of_what_is_counted() -> None:
     }
     known = {"param_names": ["backend", "count"]}
     found = figures.verdict(disk, {disk.source.benchmark: Benchmark(known, cells)})
-    assert [found[name]["verdict"] for name in ("png", "lmdb", "hdf5")] == [
-        "best",
-        "noise",
-        "worse",
-    ]
+    assert [found[name]["verdict"] for name in ("png", "lmdb", "hdf5")] == ["best", "same", "worse"]
     assert found["png"]["cost"] == [4000.0, None, None, None]
 
 
@@ -223,7 +218,7 @@ def test_versions() -> None:
     assert group["versions"] == ["1.9.0", "1.10.0", "2.0.0"]
     assert group["others"] == {"numpy": "2.0"}
     points = group["lines"]["read"]["lmdb"]
-    assert [point[:2] for point in points] == [[None, 2e-6], [0.5, 1e-6], [None, 1.05e-6]]
+    assert [point[:2] for point in points] == [[None, 2e-6], [[0.5, 0], 1e-6], [None, 1.05e-6]]
 
 
 def test_versions_one_at_a_time() -> None:
@@ -234,13 +229,16 @@ def test_versions_one_at_a_time() -> None:
 
 
 def test_versions_without_a_figure() -> None:
-    """What failed in one version is said, and no change is told from it."""
+    """What failed in one version is said; the next is compared with the one before it."""
     (group,) = versions(
         result(read(1.0), lmdb="1.0"),
         result(read(None), lmdb="2.0"),
         result({"synthetic": {}}, lmdb="3.0"),
+        result(read(2.0), lmdb="4.0"),
     )["synthetic"]["lmdb"]
-    assert group["lines"]["read"]["lmdb"][1:] == [[None, "failed"], None]
+    first, *others = group["lines"]["read"]["lmdb"]
+    assert first[0] is None
+    assert [point and point[:2] for point in others] == [[None, "failed"], None, [[2.0, 0], 2e-4]]
 
 
 def test_versions_that_are_none() -> None:
@@ -279,10 +277,10 @@ def test_read_another_version_of_a_benchmark(tmp_path: Path) -> None:
     made, known = stored(tmp_path)
     newer = {**known, READ: {**known[READ], "version": "99, synthetic"}}
     (found,) = read_all(str(made.results), newer)
-    large = READ.replace(".time", "Large.time")
+    # What is left is that of ReadManyLarge, a benchmark of its own.
     assert set(found.datasets["synthetic"][READ].figures) == {
         (backend, 100_000) for backend in ("png", "lmdb", "hdf5")
-    }, large
+    }
     assert found.outdated == 1
 
 
@@ -302,9 +300,22 @@ def test_read_facts(tmp_path: Path) -> None:
     """What is recorded beside a file of results is part of it."""
     made, known = stored(tmp_path)
     (path,) = made.results.glob("*/*-*.json")
-    path.with_suffix(".facts").write_text('{"LMDB": "0.9.36", "kernel": "Linux", "other": "x"}')
+    shown = {"LMDB": "0.9.36", "file system": "ext4", "page cache": "warm", "kernel": "Linux"}
+    path.with_suffix(".facts").write_text(json.dumps({**shown, "other": "x"}))
     (found,) = read_all(str(made.results), known)
-    assert figures.page_of(found)["facts"] == {"LMDB": "0.9.36", "kernel": "Linux"}
+    assert figures.page_of(found)["facts"] == shown
+
+
+def test_calibration(tmp_path: Path) -> None:
+    """How fast the machine was is part of each result: seconds, of the loads that were measured."""
+
+    def change(name: str, parameters: dict[str, str], value: float) -> float | None:
+        loads = {"calibration.Cpu.time_work": 0.027, "calibration.Disk.time_work": None}
+        return loads.get(name, value)
+
+    made, known = stored(tmp_path, change=change)
+    (found,) = read_all(str(made.results), compare.shown(known))
+    assert figures.page_of(found)["calibration"] == {"CPU": 0.027}
 
 
 def test_read_what_is_no_result(tmp_path: Path) -> None:
@@ -402,7 +413,8 @@ def test_publish_without_results(publish: Any) -> None:
 
 def test_publish_results_of_no_images(publish: Any) -> None:
     """A run of the calibration alone is nothing to choose: a page opened on it would be empty."""
-    site, _ = publish(without=("",))
+    known = stored_results.known_benchmarks()
+    site, _ = publish(without=tuple(name for name in known if not name.startswith("calibration.")))
     assert data(site / "compare/data/index.js")["machines"] == []
     assert [path.name for path in (site / "compare/data").iterdir()] == ["index.js"]
 

@@ -1,8 +1,8 @@
 "use strict";
 
-// Draws the page from the scripts in compare/data. Each puts its data into window.compareData; there
-// is no fetch, since the page opens without a server. All names come from files of results: they
-// go into the document as text, and to Plotly through plain().
+// Draws the page from the scripts in compare/data. Each puts its data into window.compareData:
+// there is no fetch, since the page opens without a server. All names come from files of results:
+// they go into the document as text, and to Plotly through plain().
 
 const COLOURS = ["#d55e00", "#0072b2", "#009e73", "#b5651d", "#8b6bb8", "#a04a78"];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "star"];
@@ -14,7 +14,6 @@ const DASHES = ["solid", "dash", "dot", "dashdot"];
 const UNITS = {
   "seconds": "time",
   "seconds an image": "time",
-  "bytes": "size",
   "bytes an image": "size",
   "ratio": "ratio",
 };
@@ -26,6 +25,7 @@ const SCALES = {
 const VERDICTS = {
   best: ["✓ best", "mark"],
   noise: ["≈ within noise", "mark"],
+  same: ["= the same", "mark"],
   worse: [""],
   only: ["the only one", "none"],
   unknown: ["noise unknown", "none"],
@@ -34,9 +34,9 @@ const CONTROLS = ["machine", "dataset", "environment", "commit", "library", "wor
 
 let index;
 let current; // what is chosen, once all of it is drawn
-let last = {}; // the address that it was drawn for
+let address = ""; // the part of it after "#" for which the page is drawn
 let drawings = []; // of what is shown: plot, chart, points
-let shown = 0; // counts what was chosen: what was asked for before and arrives late is not shown
+let turn = 0; // of drawing the page anew: what an earlier one asked for may arrive late
 
 // -- small things ------------------------------------------------------------------------------
 
@@ -45,9 +45,10 @@ const byId = (id) => document.getElementById(id);
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (value !== undefined && value !== false) made.setAttribute(name, value === true ? "" : value);
+    if (value === undefined || value === false) continue;
+    made.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children.filter((child) => child !== undefined && child !== "" && child !== false));
+  made.append(...children.filter((child) => ![undefined, false, ""].includes(child)));
   return made;
 }
 
@@ -68,13 +69,18 @@ function digits(value) {
   return value.toFixed(size >= 9.995 ? 1 : size >= 0.0995 || size === 0 ? 2 : 3);
 }
 
-const times = (factor) => (factor < 9.95 ? factor.toFixed(factor < 1.095 ? 2 : 1) : digits(Math.round(factor)).replace(".0", ""));
+function times(factor) {
+  if (factor < 9.95) return factor.toFixed(factor < 1.095 ? 2 : 1);
+  return Math.round(factor).toLocaleString("en");
+}
 
-function said(value, unit, [factor, name] = unitFor(value, UNITS[unit])) {
+function amount(value, unit, [factor, name] = unitFor(value, UNITS[unit])) {
   return name ? `${digits(value / factor)} ${name}` : digits(value / factor);
 }
 
-const count = (value) => (typeof value === "number" ? value.toLocaleString("en") : String(value));
+const readable = (value) =>
+  (typeof value === "number" ? value.toLocaleString("en") : String(value));
+const sampled = (number) => `${number} ${number === 1 ? "sample" : "samples"}`;
 const day = (date) => new Date(date).toISOString().slice(0, 10);
 const newerFirst = (a, b) => b.localeCompare(a, "en", { numeric: true });
 const unique = (values) => [...new Set(values)];
@@ -89,7 +95,7 @@ function load(key) {
   });
 }
 
-const library = () =>
+const loadPlotly = () =>
   window.Plotly
     ? Promise.resolve()
     : new Promise((resolve, reject) => {
@@ -99,11 +105,12 @@ const library = () =>
         document.head.append(script);
       });
 
-const rest = () => new Promise((resolve) => setTimeout(resolve));
+const pause = () => new Promise((resolve) => setTimeout(resolve));
 
 // -- what is chosen ----------------------------------------------------------------------------
 
-const wanted = () => Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+const choicesIn = (hash) => Object.fromEntries(new URLSearchParams(hash.slice(1)));
+const wanted = () => choicesIn(location.hash);
 
 function go(want) {
   const hash = `#${new URLSearchParams(want)}`;
@@ -116,6 +123,21 @@ function choose(changes) {
   const { at, ...want } = wanted();
   go({ ...want, ...changes });
 }
+
+// An address that names anything names all: the link shows the same when there are newer results.
+function complete(choices) {
+  if (!location.hash || location.hash !== address) return; // or another choice was made meanwhile
+  history.replaceState(null, "", `#${new URLSearchParams({ ...wanted(), ...choices })}`);
+  address = location.hash;
+}
+
+const completeView = ({ machine, dataset, environment, row }) => complete({
+  machine: machine.name,
+  dataset,
+  environment: environment.name,
+  commit: row.commit.hash,
+  scale: scaleOf(wanted()),
+});
 
 // What there is of a machine: a row for each environment and commit.
 const rowsOf = (machine) =>
@@ -137,26 +159,24 @@ function newness(environments) {
     names.filter((name) => environment.versions[name] === newest[name]).length;
 }
 
+// What is shown: what is wanted where it is there, and else the newest.
 function resolve(want) {
-  const newest = (machine) => Math.max(...rowsOf(machine).map(({ place }) => place));
-  const machines = index.machines.filter(({ environments }) => environments.length);
-  const machine = machines.find(({ name }) => name === want.machine) ??
-    machines.toSorted((a, b) => newest(b) - newest(a))[0];
-  let rows = rowsOf(machine).filter(({ datasets }) => datasets.length);
-  if (!rows.length) return { machines, machine };
+  const newestOf = (rows) => rows.reduce((a, b) => (b.place > a.place ? b : a));
+  const machine = index.machines.find(({ name }) => name === want.machine) ??
+    newestOf(index.machines.map((each) => ({ each, place: newestOf(rowsOf(each)).place }))).each;
+  let rows = rowsOf(machine);
   const datasets = unique(rows.flatMap((row) => row.datasets)).sort();
-  const last = rows.reduce((a, b) => (b.place > a.place ? b : a));
-  const dataset = datasets.includes(want.dataset) ? want.dataset : last.datasets[0];
+  const dataset = datasets.includes(want.dataset) ? want.dataset : newestOf(rows).datasets[0];
   rows = rows.filter((row) => row.datasets.includes(dataset));
   const environments = unique(rows.map((row) => row.environment));
   const score = newness(environments);
-  const place = Math.max(...rows.map((row) => row.place));
+  const { place } = newestOf(rows);
   const environment = environments.find(({ name }) => name === want.environment) ??
     unique(rows.filter((row) => row.place === place).map((row) => row.environment))
       .toSorted((a, b) => score(b) - score(a))[0];
   rows = rows.filter((row) => row.environment === environment).sort((a, b) => b.place - a.place);
   const row = rows.find(({ commit }) => commit.hash === want.commit) ?? rows[0];
-  return { machines, machine, datasets, dataset, environments, environment, rows, row };
+  return { machine, datasets, dataset, environments, environment, rows, row };
 }
 
 function fill(id, options, value) {
@@ -181,7 +201,7 @@ function commitName({ hash, date, tag }) {
 
 // -- tables and downloads ----------------------------------------------------------------------
 
-function cell(value) {
+function csvCell(value) {
   const text = value === null || value === undefined ? "" : String(value);
   // A spreadsheet takes text for a formula that begins so.
   const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
@@ -201,17 +221,21 @@ function downloads(id, choice, unit, columns, rows) {
     unit,
   };
   const contents = {
-    csv: ["text/csv", [columns, ...rows].map((row) => `${row.map(cell).join(",")}\r\n`).join("")],
+    csv: [
+      "text/csv",
+      [columns, ...rows].map((row) => `${row.map(csvCell).join(",")}\r\n`).join(""),
+    ],
     json: ["application/json", JSON.stringify({ ...from, points: records }, null, 2)],
   };
-  return element("p", { class: "downloads" }, ...Object.entries(contents).map(([format, [type, text]]) =>
+  const links = Object.entries(contents).map(([format, [type, text]]) =>
     element("a", {
       class: "download",
       "data-format": format,
       download: `${id}-${choice.row.commit.hash.slice(0, 8)}.${format}`,
       href: URL.createObjectURL(new Blob([text], { type })),
       "aria-label": `${format.toUpperCase()} of ${id}`,
-    }, format.toUpperCase())));
+    }, format.toUpperCase()));
+  return element("p", { class: "downloads" }, ...links);
 }
 
 // What was made before is shown no more.
@@ -220,18 +244,19 @@ function forget(place) {
   for (const plot of place.querySelectorAll(".plot")) window.Plotly?.purge(plot);
 }
 
-const tidied = ([panel, line, backend, x, value, low, high, samples]) =>
+const pointOf = ([panel, line, backend, x, value, low = null, high = null, samples = null]) =>
   ({ panel, line, backend, x, value, low, high, samples });
 
 function table(chart, columns, points) {
   const numbers = new Set(["value", "low", "high", "samples"]);
   const content = (point, name) => {
     if (["value", "low", "high"].includes(name)) {
-      return typeof point[name] === "number" ? said(point[name], chart.unit) : point[name] ?? "";
+      return typeof point[name] === "number" ? amount(point[name], chart.unit) : point[name] ?? "";
     }
-    return count(point[name] ?? "");
+    return readable(point[name] ?? "");
   };
-  return element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `${chart.title}: figures` },
+  const label = `${chart.title}: figures`;
+  return element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label },
     element("table", {},
       element("caption", {}, `${chart.title}: ${chart.unit}`),
       element("thead", {}, element("tr", {}, ...columns.map(([name, title]) =>
@@ -243,38 +268,38 @@ function table(chart, columns, points) {
 
 // -- the verdict -------------------------------------------------------------------------------
 
-const mark = (backend) => {
+const colourOf = (backend) => {
   const place = index.backends.indexOf(backend);
   return COLOURS[(place < 0 ? index.backends.length : place) % COLOURS.length];
 };
 
-function drawn(name, attributes) {
+function svg(name, attributes, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
+  made.append(...children);
   return made;
 }
 
-function key(backend) {
+function swatch(backend) {
   const place = Math.max(index.backends.indexOf(backend), 0) % SHAPES.length;
-  const svg = drawn("svg", { "viewBox": "0 0 10 10", "class": "key", "aria-hidden": "true" });
-  svg.append(drawn("path", { d: SHAPES[place], fill: mark(backend) }));
-  return svg;
+  return svg("svg", { "viewBox": "0 0 10 10", "class": "swatch", "aria-hidden": "true" },
+    svg("path", { d: SHAPES[place], fill: colourOf(backend) }));
 }
 
-function lineKey(place) {
-  const svg = drawn("svg", { "viewBox": "0 0 30 10", "class": "key wide", "aria-hidden": "true" });
+function lineSwatch(place) {
   const dash = ["none", "6 4", "2 3", "6 3 2 3"][place % DASHES.length];
-  svg.append(
-    drawn("path", { "d": "M0 5H30", "stroke": "currentColor", "stroke-width": 2, "stroke-dasharray": dash }),
-    drawn("circle", { "cx": 15, "cy": 5, "r": 3.5, "stroke": "currentColor", "stroke-width": 1.5, "fill": place % 2 ? "var(--page)" : "currentColor" }),
-  );
-  return svg;
+  const fill = place % 2 ? "var(--page)" : "currentColor";
+  const stroke = "currentColor";
+  return svg("svg", { "viewBox": "0 0 30 10", "class": "swatch wide", "aria-hidden": "true" },
+    svg("path", { stroke, "stroke-width": 2, "stroke-dasharray": dash, "d": "M0 5H30" }),
+    svg("circle", { stroke, "stroke-width": 1.5, fill, "cx": 15, "cy": 5, "r": 3.5 }));
 }
 
 function legend(backends, lines) {
+  const named = lines.length > 1 ? lines : [];
   return element("p", { class: "legend" },
-    ...backends.map((backend) => element("span", {}, key(backend), backend)),
-    ...(lines.length > 1 ? lines.map((line, place) => element("span", {}, lineKey(place), String(line))) : []));
+    ...backends.map((backend) => element("span", {}, swatch(backend), backend)),
+    ...named.map((line, place) => element("span", {}, lineSwatch(place), line)));
 }
 
 function summary(cells) {
@@ -285,12 +310,14 @@ function summary(cells) {
   if (!others.length) return `Only ${best} was measured.`;
   const close = others.filter(([, { verdict }]) => verdict === "noise").map(([name]) => name);
   if (close.length) return `${[best, ...close].join(" or ")}: no difference beyond the noise.`;
+  const equal = others.filter(([, { verdict }]) => verdict === "same").map(([name]) => name);
+  if (equal.length) return `${[best, ...equal].join(" or ")}: the same.`;
   const [next, second] = others[0];
   const factor = second.cost[0] / first.cost[0];
-  const ahead = factor < 1.5 ? `${Number((100 - 100 / factor).toPrecision(2))}% less than ${next}` :
-    Number.isFinite(factor) ? `${times(factor)} times less than ${next}` : `nothing, less than ${next}`;
+  const less = factor < 1.5 ? `${Number((100 - 100 / factor).toPrecision(2))}%` :
+    Number.isFinite(factor) ? `${times(factor)} times` : "nothing,";
   const doubt = second.verdict === "unknown" ? "; too few samples to tell it from noise" : "";
-  return `${best}: ${ahead}${doubt}.`;
+  return `${best}: ${less} less than ${next}${doubt}.`;
 }
 
 function verdictCell(workload, backend, found, scale) {
@@ -302,16 +329,17 @@ function verdictCell(workload, backend, found, scale) {
   }
   const [value, low, high, samples] = found.cost;
   const [word, style] = VERDICTS[found.verdict];
-  const interval = low === null ? "" : `99%: ${said(low, workload.unit)} to ${said(high, workload.unit)}, `;
+  const interval = low === null ? "" :
+    `99%: ${amount(low, workload.unit)} to ${amount(high, workload.unit)}, `;
   return element("td", {
     ...attributes,
     "data-state": "measured",
     "data-value": value,
     "data-floor": found.floor,
     "data-verdict": found.verdict,
-    title: samples === null ? undefined : `${interval}${samples} ${samples === 1 ? "sample" : "samples"}`,
+    title: samples === null ? undefined : `${interval}${sampled(samples)}`,
   },
-  element("span", { class: "cost" }, said(value, workload.unit, scale)),
+  element("span", { class: "cost" }, amount(value, workload.unit, scale)),
   word && element("span", { class: style }, ` ${word}`),
   found.floor === undefined ? "" : element("small", {}, `${times(found.floor)} × floor`));
 }
@@ -321,7 +349,8 @@ function drawVerdict(choice, verdict) {
   const backends = unique([...index.backends.filter((name) => named.includes(name)), ...named]);
   const body = index.workloads.map((workload) => {
     const cells = verdict[workload.id];
-    const costs = Object.values(cells).map(({ cost }) => cost[0]).filter((cost) => typeof cost === "number");
+    const costs = Object.values(cells).map(({ cost: [value] }) => value)
+      .filter((value) => typeof value === "number");
     // One unit in a row, so that its figures can be compared at a glance.
     const scale = costs.length ? unitFor(Math.min(...costs) * 10, UNITS[workload.unit]) : undefined;
     return element("tr", { "data-workload": workload.id },
@@ -333,13 +362,17 @@ function drawVerdict(choice, verdict) {
     element("caption", {}, "What one image costs. Less is better."),
     element("thead", {}, element("tr", {},
       element("th", { scope: "col" }, "Workload"),
-      ...backends.map((backend) => element("th", { scope: "col" }, key(backend), backend)),
+      ...backends.map((backend) => element("th", { scope: "col" }, swatch(backend), backend)),
       element("th", { scope: "col" }, "In short"))),
     element("tbody", {}, ...body));
-  const columns = ["workload", "backend", "unit", "value", "low", "high", "samples", "times floor", "verdict"];
-  const rows = index.workloads.flatMap((workload) =>
-    Object.entries(verdict[workload.id]).map(([backend, { cost, floor, verdict: word }]) =>
-      [workload.id, backend, workload.unit, ...Array.from({ length: 4 }, (_, place) => cost[place] ?? null), floor ?? null, word ?? null]));
+  const columns = [
+    "workload", "backend", "unit", "value", "low", "high", "samples", "times floor", "verdict",
+  ];
+  const rows = index.workloads.flatMap(({ id, unit }) =>
+    Object.entries(verdict[id]).map(([backend, { cost, floor = null, verdict: word = null }]) => {
+      const [value, low = null, high = null, samples = null] = cost;
+      return [id, backend, unit, value, low, high, samples, floor, word];
+    }));
   const links = downloads("verdict", choice, "as the column says", columns, rows);
   forget(byId("verdict"));
   byId("verdict").querySelector(".downloads").replaceWith(links);
@@ -350,7 +383,8 @@ function drawVerdict(choice, verdict) {
 
 const niceLog = (low, high) => {
   const decades = Math.log10(high / low);
-  const steps = decades > 2.5 ? [1] : decades > 0.8 ? [1, 2, 5] : [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8];
+  const steps = decades > 2.5 ? [1] : decades > 0.8 ? [1, 2, 5] :
+    [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8];
   const ticks = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) {
     for (const step of steps) ticks.push(step * 10 ** power);
@@ -371,7 +405,8 @@ function yAxis(chart, points, scale) {
   const positive = values.filter((value) => value > 0);
   if (scale === "log" && positive.length) {
     const bottom = Math.min(...positive);
-    const low = Math.max(Math.min(...points.map(({ value, low: end }) => end ?? value)), bottom / 3);
+    const ends = points.map(({ value, low: end }) => end ?? value);
+    const low = Math.max(Math.min(...ends), bottom / 3);
     const range = [low / 1.5, high * 1.5];
     const ticks = niceLog(...range);
     return {
@@ -381,8 +416,9 @@ function yAxis(chart, points, scale) {
       ticktext: ticks.map((tick) => axisText(tick, chart.unit)),
     };
   }
-  const steps = [1, 2, 2.5, 5, 10].map((step) => step * 10 ** Math.floor(Math.log10(high / 5 || 1)));
-  const step = steps.find((size) => size * 5 >= high) ?? steps.at(-1);
+  const power = 10 ** Math.floor(Math.log10(high / 5 || 1));
+  const step = [1, 2, 2.5, 5].map((size) => size * power).find((size) => size * 5 >= high) ??
+    10 * power;
   const ticks = Array.from({ length: 6 }, (_, place) => place * step);
   return {
     type: "linear",
@@ -399,11 +435,12 @@ function xAxis(chart, points, scale, narrow) {
     const even = scale === "log";
     // On a linear axis all but the largest counts fall together.
     const ticks = even ? sorted : sorted.filter((x) => x === sorted[0] || x >= sorted.at(-1) / 10);
+    const notation = narrow ? "compact" : "standard";
     return {
       joined: true,
       type: even ? "log" : "linear",
       tickvals: ticks,
-      ticktext: ticks.map((x) => (narrow ? x.toLocaleString("en", { notation: "compact" }) : count(x))),
+      ticktext: ticks.map((x) => x.toLocaleString("en", { notation })),
       tickangle: 0,
     };
   }
@@ -411,17 +448,26 @@ function xAxis(chart, points, scale, narrow) {
     joined: false,
     type: "category",
     categoryorder: "array",
-    categoryarray: values.map((x) => plain(count(x))),
+    categoryarray: values.map((x) => plain(readable(x))),
   };
 }
 
 function hover(chart, point) {
-  const what = [point.line, point.panel !== "" && `${chart.panel}: ${count(point.panel)}`, `${chart.label || ""} ${count(point.x)}`.trim()];
-  const rows = [said(point.value, chart.unit) + (chart.unit.endsWith("an image") ? " an image" : "")];
-  if (point.low !== null) rows.push(`99%: ${said(point.low, chart.unit)} to ${said(point.high, chart.unit)}`);
-  if (point.samples !== null) rows.push(`${point.samples} ${point.samples === 1 ? "sample" : "samples"}`);
-  if (point.note) rows.push(point.note);
-  return [`<b>${plain(point.backend)}</b> ${plain(unique(what.filter(Boolean)).join(", "))}`, ...rows.map(plain)].join("<br>");
+  const { value, low, high, samples, note } = point;
+  const what = [
+    point.line,
+    point.panel !== "" && `${chart.panel}: ${readable(point.panel)}`,
+    `${chart.label} ${readable(point.x)}`.trim(),
+  ];
+  const each = chart.unit.endsWith("an image") ? " an image" : "";
+  const rows = [
+    `${amount(value, chart.unit)}${each}`,
+    low !== null && `99%: ${amount(low, chart.unit)} to ${amount(high, chart.unit)}`,
+    samples !== null && sampled(samples),
+    note,
+  ];
+  const first = `<b>${plain(point.backend)}</b> ${plain(unique(what.filter(Boolean)).join(", "))}`;
+  return [first, ...rows.filter(Boolean).map(plain)].join("<br>");
 }
 
 function traces(chart, points, x, panels, lines, scale) {
@@ -434,13 +480,13 @@ function traces(chart, points, x, panels, lines, scale) {
         if (!own.length) continue;
         const place = Math.max(index.backends.indexOf(backend), 0);
         const symbol = SYMBOLS[place % SYMBOLS.length];
-        const colour = mark(backend);
+        const colour = colourOf(backend);
         const number = panelPlace ? String(panelPlace + 1) : "";
         const low = (point) => (scale === "log" && point.low <= 0 ? point.value / 1e3 : point.low);
         made.push({
           type: "scatter",
           mode: x.joined ? "lines+markers" : "markers",
-          x: own.map((point) => (x.type === "category" ? plain(count(point.x)) : point.x)),
+          x: own.map((point) => (x.type === "category" ? plain(readable(point.x)) : point.x)),
           y: own.map((point) => point.value),
           text: own.map((point) => hover(chart, point)),
           hoverinfo: "text",
@@ -448,7 +494,12 @@ function traces(chart, points, x, panels, lines, scale) {
           xaxis: `x${number}`,
           yaxis: `y${number}`,
           line: { color: colour, width: 2, dash: DASHES[linePlace % DASHES.length] },
-          marker: { color: colour, size: 9, symbol: linePlace % 2 ? `${symbol}-open` : symbol, line: { color: colour, width: 1.5 } },
+          marker: {
+            color: colour,
+            size: 9,
+            symbol: linePlace % 2 ? `${symbol}-open` : symbol,
+            line: { color: colour, width: 1.5 },
+          },
           error_y: {
             type: "data",
             symmetric: false,
@@ -514,7 +565,7 @@ function layout(chart, x, y, panels, wide, width) {
     };
     if (panels.length > 1) {
       made.annotations.push({
-        text: plain(`${chart.panel}: ${count(panel)}`),
+        text: plain(`${chart.panel}: ${readable(panel)}`),
         x: wide ? start : 0,
         y: wide ? 1 : start + span,
         xref: "paper",
@@ -541,77 +592,94 @@ function draw([plot, chart, points], width = plot.clientWidth) {
   made.margin.t = panels.length > 1 ? 28 : 12;
   if (!chart.label) made.margin.b = 32;
   plot.style.height = `${made.height}px`;
-  return window.Plotly.react(plot, traces(chart, measured, x, panels, lines, scale), made, { displayModeBar: false });
+  const data = traces(chart, measured, x, panels, lines, scale);
+  return window.Plotly.react(plot, data, made, { displayModeBar: false });
 }
 
 const scaleOf = (want) => (want.scale === "linear" ? "linear" : "log");
 
 function scaleButtons() {
   const buttons = ["log", "linear"].map((name) => {
-    const made = element("button", { type: "button", "data-scale": name, "aria-pressed": String(name === scaleOf(wanted())) }, name === "log" ? "logarithmic" : "linear");
+    const made = element("button", {
+      type: "button",
+      "data-scale": name,
+      "aria-pressed": String(name === scaleOf(wanted())),
+    }, name === "log" ? "logarithmic" : "linear");
     made.onclick = () => choose({ scale: name });
     return made;
   });
-  return element("span", { class: "scale", role: "group", "aria-label": "Axes of all charts" }, "Axes ", ...buttons);
+  const group = { class: "scale", role: "group", "aria-label": "Axes of all charts" };
+  return element("span", group, "Axes ", ...buttons);
 }
 
-function figure(chart, points, choice) {
+function chartFigure(chart, points, choice) {
+  const what = chart.label || "what";
   const columns = [
-    ["x", chart.label || "what"],
+    ["x", what],
     ...(points.some(({ panel }) => panel !== "") ? [["panel", chart.panel]] : []),
-    ...(chart.x && points.some(({ line }) => line !== "") ? [["line", chart.line || "what"]] : []),
+    ...(chart.x && points.some(({ line }) => line !== "") ? [["line", "what"]] : []),
     ["backend", "backend"],
     ["value", chart.y],
     ["low", "99% from"],
     ["high", "to"],
     ["samples", "samples"],
   ];
-  const made = element("figure", { class: "chart", id: `chart-${chart.id}`, "data-chart": chart.id },
+  const made = element("figure",
+    { class: "chart", id: `chart-${chart.id}`, "data-chart": chart.id },
     element("h3", {}, chart.title), element("p", { class: "caption" }, chart.caption));
   const measured = points.filter(({ value }) => typeof value === "number");
+  const backends = unique(measured.map(({ backend }) => backend));
   if (unique(measured.map(({ panel }) => panel)).length > 1) made.classList.add("wide");
   if (!points.length) {
     made.append(notice(`Not measured: ${chart.benchmarks.join(", ")}.`));
     return made;
   }
-  const failed = unique(points.filter(({ value }) => value === "failed").map(({ backend, x }) => `${backend}, ${chart.label} ${count(x)}`));
-  if (failed.length) made.append(notice(`Failed: ${failed.join("; ")}.`));
+  const failures = points.filter(({ value }) => value === "failed")
+    .map(({ backend, x }) => `${backend}, ${chart.label} ${readable(x)}`);
+  if (failures.length) made.append(notice(`Failed: ${unique(failures).join("; ")}.`));
   if (measured.length) {
-    made.append(legend(unique(measured.map(({ backend }) => backend)), unique(measured.map(({ line }) => line))));
+    made.append(legend(backends, unique(measured.map(({ line }) => line))));
     made.append(element("div", {
       class: "plot",
       role: "img",
-      "aria-label": `${chart.title}: ${chart.y} by ${chart.label || "what is done"}, for ${unique(measured.map(({ backend }) => backend)).join(", ")}. The table below has the figures.`,
+      "aria-label": `${chart.title}: ${chart.y} by ${chart.label || "what is done"}, for ` +
+        `${backends.join(", ")}. The table below has the figures.`,
     }));
-  } else if (!failed.length) {
+  } else if (!failures.length) {
     made.append(notice("Not run."));
   }
-  const names = columns.map(([name]) => ({ x: chart.label || "what", panel: chart.panel, line: chart.line || "what" })[name] ?? name);
+  const words = { x: what, panel: chart.panel, line: "what" };
+  const names = columns.map(([name]) => words[name] ?? name);
+  const rows = points.map((point) => columns.map(([name]) => point[name]));
   made.append(element("footer", {},
-    element("details", { class: "table" }, element("summary", {}, "Table"), table(chart, columns, points)),
-    downloads(chart.id, choice, chart.unit, names, points.map((point) => columns.map(([name]) => point[name] ?? null))),
+    element("details", { class: "table" },
+      element("summary", {}, "Table"), table(chart, columns, points)),
+    downloads(chart.id, choice, chart.unit, names, rows),
     chart.x === "count" && scaleButtons()));
   return made;
 }
 
 // -- library versions --------------------------------------------------------------------------
 
-async function drawVersions(choice, want, number) {
+async function drawVersions(choice, want, ofTurn) {
   const body = byId("versions-body");
   byId("versions").dataset.state = "loading";
-  // The chosen commit, or else the newest that several environments have measured.
-  const several = (place) =>
-    choice.machine.environments.filter(({ results }) => results.some(([at]) => at === place)).length > 1;
-  const newestFirst = Object.keys(choice.machine.files).map(Number).sort((a, b) => b - a);
-  const place = [choice.row.place, ...newestFirst].find(several) ?? choice.row.place;
+  // The chosen commit, or the nearest before it that several environments measured, or after it.
+  const several = (place) => choice.machine.environments.filter(({ results }) =>
+    results.some(([at, , numbers]) =>
+      at === place && numbers.includes(index.datasets.indexOf(choice.dataset)))).length > 1;
+  const places = Object.keys(choice.machine.files).map(Number).filter(several)
+    .sort((a, b) => a - b);
+  const place = places.findLast((at) => at <= choice.row.place) ?? places[0] ?? choice.row.place;
   const content = await load(choice.machine.files[place]);
-  if (number !== shown) return;
+  if (ofTurn !== turn) return;
   forget(body);
   const byLibrary = content[choice.dataset] ?? {};
   const libraries = Object.keys(byLibrary);
   byId("versions").querySelector("form").hidden = !libraries.length;
   if (!libraries.length) {
-    body.replaceChildren(notice("No two environments of this machine differ, at one commit, in the version of one library alone."));
+    body.replaceChildren(notice("No two environments of this machine differ, at one commit, in " +
+      "the version of one library alone."));
     byId("versions").dataset.state = "ready";
     return;
   }
@@ -619,47 +687,65 @@ async function drawVersions(choice, want, number) {
     index.workloads.find(({ id }) => id === "read");
   // The versions around the chosen environment, or the most versions that there are.
   const groupOf = (each) =>
-    byLibrary[each].find(({ environments }) => environments.includes(choice.environment.name)) ?? byLibrary[each][0];
-  const changed = (each) =>
-    Object.values(groupOf(each).lines[workload.id]).flat().some((found) => found && found[0] !== null);
-  const name = libraries.includes(want.library) ? want.library : libraries.find(changed) ?? libraries[0];
+    byLibrary[each].find(({ environments }) => environments.includes(choice.environment.name)) ??
+    byLibrary[each][0];
+  const changes = (each) => Object.values(groupOf(each).lines[workload.id]).flat()
+    .some((found) => found?.[0]);
+  const name = libraries.find((each) => each === want.library) ??
+    libraries.find(changes) ?? libraries[0];
   fill("library", libraries.map((each) => [each, each]), name);
   fill("workload", index.workloads.map(({ id, title }) => [id, title]), workload.id);
+  complete({ library: name, workload: workload.id });
   const group = groupOf(name);
   const lines = Object.entries(group.lines[workload.id]);
-  const changes = [];
-  const points = lines.flatMap(([backend, cells]) => cells.flatMap((found, place) => {
+  const changed = [];
+  const named = (version) => version || "none";
+  const [more, less] =
+    workload.unit.startsWith("bytes") ? ["larger", "smaller"] : ["slower", "faster"];
+  const points = lines.flatMap(([backend, cells]) => cells.flatMap((found, at) => {
     if (!found) return [];
-    const [factor, value, low = null, high = null, samples = null] = found;
-    const point = { panel: "", line: "", backend, x: group.versions[place] || "none", value, low, high, samples };
-    if (factor !== null) {
-      const from = group.versions[place - 1] || "none";
-      const word = factor > 1 ? `${times(factor)} times slower` : `${times(1 / factor)} times faster`;
-      const sized = workload.unit.startsWith("bytes") ? word.replace("slower", "larger").replace("faster", "smaller") : word;
-      point.note = `${sized} than with ${from}`;
-      changes.push({ ...point, factor, text: `${backend}: ${sized} with ${name} ${point.x} than with ${from}.` });
+    const [change, ...cost] = found;
+    const point = pointOf(["", "", backend, named(group.versions[at]), ...cost]);
+    if (change) {
+      const [factor, from] = change;
+      const before = named(group.versions[from]);
+      const words =
+        factor > 1 ? `${times(factor)} times ${more}` : `${times(1 / factor)} times ${less}`;
+      point.note = `${words} than with ${before}`;
+      const text = `${backend}: ${words} with ${name} ${point.x} than with ${before}.`;
+      changed.push({ ...point, factor, text });
     }
     return [point];
   }));
-  const others = Object.entries(group.others).filter(([, version]) => version).map(([each, version]) => `${each} ${version}`).join(", ");
+  const others = Object.entries(group.others).filter(([, version]) => version)
+    .map(([each, version]) => `${each} ${version}`);
+  const elsewhere = unique(byLibrary[name].filter((each) => each !== group)
+    .flatMap(({ versions }) => versions.map(named)))
+    .filter((version) => !group.versions.map(named).includes(version));
+  const caption = [
+    `${workload.what[0].toUpperCase()}${workload.what.slice(1)}.`,
+    `All else is the same: ${others.join(", ")}.`,
+    elsewhere.length && `${name} ${elsewhere.join(", ")} ran beside other versions of the rest: ` +
+      "choose such an environment to see them.",
+    place !== choice.row.place && `Measured at ${commitName(index.commits[place])}: the chosen ` +
+      "commit has one environment.",
+  ];
   const chart = {
     id: "versions",
     title: `${workload.title} by version of ${name}`,
-    caption: `${workload.what[0].toUpperCase()}${workload.what.slice(1)}. All else is the same: ${others}.` +
-      (place === choice.row.place ? "" : ` Measured at ${commitName(index.commits[place])}: the chosen commit has one environment.`),
+    caption: caption.filter(Boolean).join(" "),
     x: "version",
-    order: group.versions.map((version) => version || "none"),
+    order: group.versions.map(named),
     label: `version of ${name}`,
     y: workload.unit.startsWith("bytes") ? "bytes an image" : "time an image",
     unit: workload.unit,
     panel: "",
-    line: "",
     joined: true,
     benchmarks: [workload.title],
   };
   const scale = scaleOf(want);
   chart.layout = {
-    annotations: changes.map(({ x, value, factor }) => ({
+    annotations: changed.map(({ x, value, factor }) => ({
       x: plain(x),
       y: scale === "log" ? Math.log10(value) : value,
       text: `× ${times(factor)}`,
@@ -671,14 +757,18 @@ async function drawVersions(choice, want, number) {
       ay: -28,
     })),
   };
-  const made = figure(chart, points, choice);
-  made.querySelector(".plot")?.after(changes.length
-    ? element("ul", { class: "changes" }, ...changes.map(({ text }) => element("li", {}, text)))
+  const made = chartFigure(chart, points, {
+    ...choice,
+    environment: { versions: group.others },
+    row: { commit: index.commits[place] },
+  });
+  made.querySelector(".plot")?.after(changed.length
+    ? element("ul", { class: "changes" }, ...changed.map(({ text }) => element("li", {}, text)))
     : element("p", { class: "caption" }, "No change beyond noise and a tenth."));
   body.replaceChildren(made);
   const plot = made.querySelector(".plot");
   if (plot && window.Plotly) {
-    drawings = drawings.filter(([drawn]) => drawn.isConnected).concat([[plot, chart, points]]);
+    drawings = drawings.filter(([other]) => other.isConnected).concat([[plot, chart, points]]);
     await draw(drawings.at(-1));
   }
   made.dataset.drawn = "true";
@@ -687,14 +777,16 @@ async function drawVersions(choice, want, number) {
 
 // -- the page ----------------------------------------------------------------------------------
 
-function drawControls(choice, want) {
-  fill("machine", choice.machines.map(({ name }) => [name, name]), choice.machine.name);
+function drawControls(choice) {
+  fill("machine", index.machines.map(({ name }) => [name, name]), choice.machine.name);
   fill("dataset", choice.datasets.map((name) => [name, name]), choice.dataset);
   const named = environmentNames(choice.environments);
-  fill("environment", choice.environments.map((each) => [each.name, named(each)]), choice.environment.name);
-  fill("commit", choice.rows.map(({ commit }) => [commit.hash, commitName(commit)]), choice.row.commit.hash);
+  const environments = choice.environments.map((each) => [each.name, named(each)]);
+  fill("environment", environments, choice.environment.name);
+  const commits = choice.rows.map(({ commit }) => [commit.hash, commitName(commit)]);
+  fill("commit", commits, choice.row.commit.hash);
   const link = (id, title) => {
-    const made = element("a", { href: `#${new URLSearchParams({ ...want, at: id })}` }, title);
+    const made = element("a", { href: `#${new URLSearchParams({ ...wanted(), at: id })}` }, title);
     made.onclick = (event) => {
       event.preventDefault();
       go({ ...wanted(), at: id });
@@ -708,61 +800,80 @@ function drawControls(choice, want) {
     scaleButtons());
 }
 
+// What the figures were measured with: groups of facts, of which none is broken by a line's end.
 function measuredWith(choice, result) {
+  const { hardware } = choice.machine;
+  const loads = Object.entries(result.calibration)
+    .map(([name, value]) => `${name} ${amount(value, "seconds")}`);
   const versions = Object.entries(choice.environment.versions).filter(([, version]) => version)
     .map(([name, version]) => `${name === "python" ? "Python" : name} ${version}`);
-  const facts = Object.entries(result.facts).map(([name, value]) =>
-    (name === "file system" ? `file system ${value}` : name === "kernel" ? value : `${name} ${value}`));
-  return [choice.machine.hardware, versions.join(", "), facts.join(", ")].filter(Boolean).join(" · ");
+  const { kernel, ...facts } = result.facts;
+  const others = Object.entries(facts).map(([name, value]) => `${name} ${value}`);
+  if (kernel && !hardware.endsWith(kernel)) others.push(kernel); // where it is not the usual one
+  const groups = [
+    hardware.split(", "),
+    loads.length ? [`calibration: ${loads.join(", ")}`] : [],
+    versions,
+    others,
+  ].filter((group) => group.length);
+  return groups.flatMap((group, place) => group.flatMap((fact, at) => {
+    const end = at < group.length - 1 ? "," : place < groups.length - 1 ? " ·" : "";
+    return [element("span", { class: "fact" }, fact, end), " "];
+  }));
 }
 
 // Draws again only what another address changes.
 async function update() {
   const want = wanted();
-  const changed = Object.keys({ ...last, ...want }).filter((name) => name !== "at" && last[name] !== want[name]);
+  const before = choicesIn(address);
+  const changed = Object.keys({ ...before, ...want })
+    .filter((name) => name !== "at" && before[name] !== want[name]);
+  const unnamed = !address;
+  address = location.hash;
   if (!current || changed.some((name) => !["scale", "library", "workload"].includes(name))) {
-    await show();
+    await show(want);
     return;
   }
-  last = want;
+  completeView(current);
   if (changed.includes("scale")) {
     for (const button of document.querySelectorAll("[data-scale]")) {
       button.setAttribute("aria-pressed", String(button.dataset.scale === scaleOf(want)));
     }
     for (const drawing of drawings) await draw(drawing);
   }
-  if (changed.length) await drawVersions(current, want, shown);
+  if (changed.length || unnamed) await drawVersions(current, want, turn);
   if (want.at) byId(want.at)?.scrollIntoView();
   document.documentElement.dataset.state = "ready";
 }
 
-async function show() {
-  shown += 1;
-  const number = shown;
-  const want = wanted();
+async function show(want) {
+  turn += 1;
+  const ofTurn = turn;
   const page = document.documentElement;
   page.dataset.state = "loading";
   current = undefined;
-  last = want;
   const choice = resolve(want);
-  if (!choice.row) {
-    empty(`There are no results of images on the machine ${choice.machine.name}.`);
-    return;
-  }
+  completeView(choice);
   const result = await load(choice.row.key);
-  if (number !== shown) return;
-  drawControls(choice, want);
+  if (ofTurn !== turn) return;
+  drawControls(choice);
   const { verdict, charts } = result.datasets[choice.dataset];
+  const commit = commitName(choice.row.commit);
   byId("measured").replaceChildren(
-    element("span", { class: "printed" }, `${choice.machine.name}, commit ${commitName(choice.row.commit)}, images: ${choice.dataset} · `),
-    measuredWith(choice, result),
+    element("span", { class: "printed" },
+      `${choice.machine.name}, commit ${commit}, images: ${choice.dataset} · `),
+    ...measuredWith(choice, result),
   );
   const backends = drawVerdict(choice, verdict);
   const notices = [];
   if (!backends.length) notices.push("None of these workloads was measured.");
-  if (backends.length === 1) notices.push(`Only ${backends[0]} was measured: there is nothing to compare it with.`);
+  if (backends.length === 1) {
+    notices.push(`Only ${backends[0]} was measured: there is nothing to compare it with.`);
+  }
   if (result.outdated) {
-    notices.push(`${result.outdated} ${result.outdated === 1 ? "benchmark was" : "benchmarks were"} measured by an older version of the suite and left out.`);
+    const were = result.outdated === 1 ? "benchmark was" : "benchmarks were";
+    notices.push(`${result.outdated} ${were} measured by an older version of the suite ` +
+      "and left out.");
   }
   byId("verdict").querySelector(".notices").replaceChildren(...notices.map(notice));
   forget(byId("sections"));
@@ -772,38 +883,38 @@ async function show() {
     element("section", { id: section.id, "aria-labelledby": `${section.id}-title` },
       element("h2", { id: `${section.id}-title` }, section.title),
       element("div", { class: "charts" }, ...section.charts.map((chart) => {
-        const points = charts[chart.id].map(tidied);
-        for (const point of points) {
-          for (const name of ["low", "high", "samples"]) point[name] ??= null;
-        }
-        const made = figure(chart, points, choice);
+        const points = charts[chart.id].map(pointOf);
+        const made = chartFigure(chart, points, choice);
         pictures.push([made, chart, points]);
         return made;
       })))));
   byId("message").hidden = true;
   for (const id of ["choices", "verdict", "contents", "versions"]) byId(id).hidden = false;
   if (want.at) byId(want.at)?.scrollIntoView();
-  await rest(); // the tables are there: a picture is drawn at a time
-  const drawing = index.plotly ? library() : Promise.reject(new Error("The charts are left out: the Python package plotly was not there when the site was made."));
+  await pause(); // the tables are there: a picture is drawn at a time
   try {
-    await drawing;
+    if (!index.plotly) {
+      throw new Error("The charts are left out: the Python package plotly was not there when the " +
+        "site was made.");
+    }
+    await loadPlotly();
   } catch (error) {
     byId("verdict").querySelector(".notices").append(notice(error.message));
   }
   for (const [made, chart, points] of pictures) {
     const plot = made.querySelector(".plot");
-    if (number !== shown) return;
+    if (ofTurn !== turn) return;
     if (plot && window.Plotly) {
       drawings.push([plot, chart, points]);
       await draw(drawings.at(-1));
-      await rest();
+      await pause();
     } else {
       plot?.remove();
     }
     made.dataset.drawn = "true";
   }
-  await drawVersions(choice, want, number);
-  if (number !== shown) return;
+  await drawVersions(choice, want, ofTurn);
+  if (ofTurn !== turn) return;
   if (want.at) byId(want.at)?.scrollIntoView();
   current = choice;
   page.dataset.state = "ready";
@@ -830,13 +941,20 @@ function start() {
     return;
   }
   byId("project").textContent = index.project;
+  byId("workloads").replaceChildren(...index.workloads.map(({ title, what }) =>
+    element("li", {}, element("em", {}, title), `: ${what}.`)));
   document.title = `Compare backends – ${index.project}`;
   if (!index.machines.length) {
     empty("There are no results yet: python -m tox run -e bench makes some.");
     return;
   }
   for (const id of CONTROLS) byId(id).onchange = (event) => choose({ [id]: event.target.value });
-  window.addEventListener("hashchange", () => update().catch(failed));
+  const follow = () => {
+    const done = update();
+    const ofTurn = turn;
+    done.catch((error) => ofTurn === turn && failed(error));
+  };
+  window.addEventListener("hashchange", follow);
   const redraw = (width) => drawings.forEach((drawing) => draw(drawing, width));
   let before = innerWidth;
   let waiting;
@@ -849,7 +967,7 @@ function start() {
   });
   window.addEventListener("beforeprint", () => redraw(660));
   window.addEventListener("afterprint", () => redraw());
-  show().catch(failed);
+  follow();
 }
 
 start();

@@ -11,9 +11,16 @@ from tests.browser.visit import Visits, chromium
 WIDTHS = {1280: 800, 390: 844}  # pixels: a desk's, and a phone's
 
 
-def main(site: Path, directory: Path) -> None:
-    """Write the first screen and the whole page, for each width, light and dark."""
+def main(site: Path, directory: Path) -> list[str]:
+    """Write the first screen and the whole page, for each width, light and dark.
+
+    Returns
+    -------
+    list of str
+        What went wrong in the page.
+    """
     directory.mkdir(parents=True, exist_ok=True)
+    problems = []
     with chromium() as browser:
         for width, height in WIDTHS.items():
             for scheme in ("light", "dark"):
@@ -31,8 +38,9 @@ def main(site: Path, directory: Path) -> None:
                 page.screenshot(path=directory / f"{name}-whole.png", full_page=True)
                 visits.close()
                 print(*(directory / f"{name}{part}.png" for part in ("", "-whole")), sep="\n")
-                print(*visits.problems, sep="\n", end="")
+                problems += visits.problems
+    return problems
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]))
+    sys.exit("\n".join(main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]))) or None)

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -13,8 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests import stored_results
 from tests.browser.visit import Visits
-from tests.stored_results import HOSTILE, Stored
+from tests.stored_results import CURRENT, HOSTILE, Stored
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -97,13 +99,13 @@ def drawn(page: "Page") -> None:
 
 
 def choose(page: "Page", control: str, value: str) -> None:
-    """Choose, and wait until the address says so and the first screen is drawn."""
+    """Choose, and wait until the address says so and all is drawn."""
     page.select_option(f"#{control}", value)
     page.wait_for_function(
         "choice => new URLSearchParams(location.hash.slice(1)).get(choice[0]) === choice[1]",
         arg=[control, value],
     )
-    page.wait_for_selector(FIRST)
+    drawn(page)
 
 
 @pytest.fixture(scope="module")
@@ -230,11 +232,87 @@ def test_choices(visits: Visits, stored: Stored) -> None:
     machine, environment = page.input_value("#machine"), page.input_value("#environment")
     assert machine in {"desk", HOSTILE}
     again = open_page(visits, stored, urlsplit(page.url).fragment)
+    drawn(again)
     assert chosen(again) == chosen(page)
     assert again.input_value("#machine") == machine
     assert again.input_value("#environment") == environment
     assert verdict(again) == figures
     assert picture(again, "store") == shown
+
+
+NAMED = ("machine", "dataset", "environment", "commit", "library", "workload")
+
+
+def selected(page: "Page") -> dict[str, str]:
+    """Return what an address names that names all that is shown."""
+    return {**{name: page.input_value(f"#{name}") for name in NAMED}, "scale": "log"}
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stored, Stored]:
+    """A history, before and after its last commit was measured, in one environment alone."""
+    later = stored_results.store(
+        tmp_path_factory.mktemp("twice") / "later",
+        commits=3,
+        environments=[CURRENT, {**CURRENT, "lmdb": "1.4.1"}, {**CURRENT, "h5py": "3.8.0"}],
+    )
+    earlier = Stored(later.directory.with_name("earlier"), later.commits[:-1])
+    shutil.copytree(later.directory, earlier.directory)
+    settings = earlier.directory / "asv.conf.json"
+    moved = settings.read_text().replace(str(later.directory), str(earlier.directory))
+    settings.write_text(moved)
+    newest = f"*/{later.commits[-1][:8]}-*"
+    for path in earlier.results.glob(newest):
+        path.unlink()
+    for path in later.results.glob(newest):
+        if any(f"{library}{version}" not in path.name for library, version in CURRENT.items()):
+            path.unlink()
+    for made in (earlier, later):
+        made.publish()
+    return earlier, later
+
+
+@pytest.mark.parametrize("control", ["commit", "library"])
+def test_link_later(visits: Visits, twice: tuple[Stored, Stored], control: str) -> None:
+    """One choice makes the address name all; it shows the same when there are newer results."""
+    earlier, later = twice
+    page = open_page(visits, earlier)
+    drawn(page)
+    assert urlsplit(page.url).fragment == ""
+    current = page.input_value(f"#{control}")
+    choose(page, control, next(each for each in options(page, control) if each != current))
+    assert chosen(page) == selected(page)
+    again = open_page(visits, later, urlsplit(page.url).fragment)
+    drawn(again)
+    assert set(options(again, "commit")) >= set(options(page, "commit"))
+    assert chosen(again) == chosen(page)
+    assert verdict(again) == verdict(page)
+    assert again.inner_text("#versions") == page.inner_text("#versions")
+
+
+def test_versions_of_an_earlier_commit(visits: Visits, twice: tuple[Stored, Stored]) -> None:
+    """Where the chosen commit has one environment, versions are those of the nearest before it."""
+    _, later = twice
+    page = open_page(visits, later)
+    drawn(page)
+    *_, before, newest = later.commits
+    assert page.input_value("#commit") == newest
+    assert f"Measured at {before[:8]}" in page.inner_text("#versions")
+    downloaded = json.loads(linked(page, "#chart-versions", "json"))
+    assert downloaded["commit"] == before
+    assert "environment" not in downloaded
+    assert downloaded["versions"] == {
+        name: version for name, version in {"python": "3.11", **CURRENT}.items() if name != "lmdb"
+    }
+
+
+def test_link_to_a_section(visits: Visits, stored: Stored) -> None:
+    """An address that leads to a section names all that is shown, too."""
+    page = open_page(visits, stored)
+    drawn(page)
+    page.locator("#contents a").last.click()
+    page.wait_for_function("location.hash.includes('workload')")
+    assert chosen(page) == {**selected(page), "at": "versions"}
 
 
 def test_commit(visits: Visits, stored: Stored) -> None:
@@ -284,8 +362,25 @@ def test_scale_and_versions(visits: Visits, stored: Stored) -> None:
 def test_unknown_choices(visits: Visits, stored: Stored) -> None:
     """An address that names what is not there opens the page on what is."""
     page = open_page(visits, stored, "machine=%3Cb%3E&environment=&commit=0&dataset=x&scale=x&y")
+    drawn(page)
     assert page.input_value("#machine") in {"desk", HOSTILE}
+    assert chosen(page) == selected(page)
     assert set(verdict(page)) == set(product(ROWS, BACKENDS))
+
+
+# -- what it was measured with -----------------------------------------------------------------
+
+
+def test_measured_with(page: "Page", stored: Stored) -> None:
+    """How fast the machine was is shown in milliseconds, with what was recorded of the run."""
+    said = page.inner_text("#measured")
+    choice = {name: page.input_value(f"#{name}") for name in ("machine", "environment", "commit")}
+    file = File(stored, **choice)
+    for load, benchmark in (("CPU", "calibration.Cpu"), ("disk", "calibration.Disk")):
+        (shown,) = re.findall(rf"{load} ([\d.]+ ms)", said)
+        assert amount(shown) == pytest.approx(file.value(f"{benchmark}.time_work", {}), rel=0.01)
+    for fact in ("LMDB 0.9.36", "file system ext4", "page cache warm", "Linux 6.1.0"):
+        assert fact in said
 
 
 # -- charts ------------------------------------------------------------------------------------
