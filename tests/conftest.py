@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults import tally
 from tests.processes import OtherProcess
 
 pytest.register_assert_rewrite("tests.contract")
@@ -14,3 +15,17 @@ def other_process() -> Iterator[OtherProcess]:
     """A process that was started afresh, for what another process does to a store."""
     with OtherProcess() as process:
         yield process
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure no coverage in the Pythons that a test starts, which takes each 0.1 s and more.
+
+    For tests of what is not the package.
+    """
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of the fault tests, which may have run in other processes."""
+    tally.write_table(terminalreporter)

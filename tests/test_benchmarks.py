@@ -16,6 +16,12 @@ from asv_runner.discovery import disc_benchmarks, get_benchmark_from_name
 import storage_impl
 from benchmarks import common, datasets, floor, single_image
 
+pytestmark = [
+    pytest.mark.usefixtures("unmeasured"),
+    # Python 3.12 and later warn of any fork, for numpy's library starts threads of its own.
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
+
 ROOT = str(Path(common.__file__).parent)
 
 BACKENDS = ["'png'", "'lmdb'", "'hdf5'"]

@@ -27,6 +27,12 @@ from tests import test_benchmarks
 from tests.samples import images_of, labels_of
 from tests.test_benchmarks import benchmark_of, run
 
+pytestmark = [
+    pytest.mark.usefixtures("unmeasured"),
+    # Python 3.12 and later warn of any fork, for numpy's library starts threads of its own.
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
+
 SHAPE = (4, 4, 3)
 LIMIT = 60  # seconds; reached only where something hangs
 STARTS = multiprocessing.get_all_start_methods()

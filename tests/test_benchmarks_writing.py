@@ -23,6 +23,8 @@ from storage_impl import _lmdb_environment
 from tests import test_benchmarks
 from tests.test_benchmarks import benchmark_of, run
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 few_images = test_benchmarks.few_images  # the directory, with 1,000 images at most
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import storage_impl
 from tests.samples import images_of, labels_of
 
-from .conftest import FULL, SEED, Tally
+from .tally import FULL, SEED, Tally
 from .tool import Server
 from .workload import Shape, same
 

@@ -4,8 +4,8 @@ import random
 import shutil
 from pathlib import Path
 
-from .conftest import FULL, SEED, Tally
 from .examine import make, problems
+from .tally import FULL, SEED, Tally
 from .tool import Server
 from .workload import VARIANTS
 

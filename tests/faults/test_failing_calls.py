@@ -6,7 +6,7 @@ import random
 import shutil
 from pathlib import Path
 
-from .conftest import FULL, SEED, Tally
+from .tally import FULL, SEED, Tally
 from .tool import Action, Fault, Op, Server, read_log
 from .workload import CALLS, VARIANTS, Known, check, write_and_retry
 

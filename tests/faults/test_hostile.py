@@ -19,8 +19,8 @@ import pytest
 
 from tests.samples import images_of
 
-from .conftest import FULL, SEED, Tally
 from .examine import examine, is_sound, make, problems
+from .tally import FULL, SEED, Tally
 from .tool import Op, Server, read_log
 from .workload import Shape, Variant
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import storage_impl
 from tests.samples import images_of, labels_of
 
-from .conftest import FULL, SEED, Tally
+from .tally import FULL, SEED, Tally
 from .tool import Action, Fault, Op, Server, marks, read_log
 from .workload import VARIANTS, Variant, check, known, write
 

@@ -5,8 +5,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from .conftest import FULL, SEED, Tally
 from .power import Disk, choose, everything
+from .tally import FULL, SEED, Tally
 from .tool import Op, Record, Server, read_log
 from .workload import CALLS, VARIANTS, Known, Variant, check, known, write
 

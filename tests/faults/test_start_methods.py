@@ -10,7 +10,7 @@ import storage_impl
 from storage_impl import ImageStore
 from tests.samples import images_of, labels_of
 
-from .conftest import FULL, Tally
+from .tally import FULL, Tally
 from .workload import Shape, same
 
 SHAPE: Shape = (12, 12, 3)

@@ -185,6 +185,8 @@ class Server:
     def __init__(self, library: Path | None = None) -> None:
         environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
         environment["OPENBLAS_NUM_THREADS"] = "1"  # a fork takes no threads along
+        # A child ends as no Python process does, and what was measured of it is lost.
+        environment.pop("COVERAGE_PROCESS_CONFIG", None)
         if library is not None:
             environment["LD_PRELOAD"] = str(library)
         self._process = subprocess.Popen(
