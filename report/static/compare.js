@@ -191,7 +191,7 @@ function environmentNames(environments) {
   const varied = names.filter((name) =>
     unique(environments.map(({ versions }) => versions[name])).length > 1);
   return (environment) =>
-    varied.map((name) => `${name} ${environment.versions[name] || "none"}`).join(", ") ||
+    varied.map((name) => `${name} ${versionName(environment.versions[name])}`).join(", ") ||
     environment.name;
 }
 
@@ -661,6 +661,32 @@ function chartFigure(chart, points, choice) {
 
 // -- library versions --------------------------------------------------------------------------
 
+const versionName = (version) => version || "none";
+
+// A point for each version and backend, and again those at which something changed.
+function versionPoints(group, workload, library) {
+  const [more, less] =
+    workload.unit.startsWith("bytes") ? ["larger", "smaller"] : ["slower", "faster"];
+  const changed = [];
+  const points = Object.entries(group.lines[workload.id]).flatMap(([backend, cells]) =>
+    cells.flatMap((found, place) => {
+      if (!found) return [];
+      const [change, ...cost] = found;
+      const point = pointOf(["", "", backend, versionName(group.versions[place]), ...cost]);
+      if (change) {
+        const [factor, from] = change;
+        const before = versionName(group.versions[from]);
+        const words =
+          factor > 1 ? `${times(factor)} times ${more}` : `${times(1 / factor)} times ${less}`;
+        point.note = `${words} than with ${before}`;
+        const text = `${backend}: ${words} with ${library} ${point.x} than with ${before}.`;
+        changed.push({ ...point, factor, text });
+      }
+      return [point];
+    }));
+  return { points, changed };
+}
+
 async function drawVersions(choice, want, ofTurn) {
   const body = byId("versions-body");
   byId("versions").dataset.state = "loading";
@@ -697,31 +723,12 @@ async function drawVersions(choice, want, ofTurn) {
   fill("workload", index.workloads.map(({ id, title }) => [id, title]), workload.id);
   complete({ library: name, workload: workload.id });
   const group = groupOf(name);
-  const lines = Object.entries(group.lines[workload.id]);
-  const changed = [];
-  const named = (version) => version || "none";
-  const [more, less] =
-    workload.unit.startsWith("bytes") ? ["larger", "smaller"] : ["slower", "faster"];
-  const points = lines.flatMap(([backend, cells]) => cells.flatMap((found, at) => {
-    if (!found) return [];
-    const [change, ...cost] = found;
-    const point = pointOf(["", "", backend, named(group.versions[at]), ...cost]);
-    if (change) {
-      const [factor, from] = change;
-      const before = named(group.versions[from]);
-      const words =
-        factor > 1 ? `${times(factor)} times ${more}` : `${times(1 / factor)} times ${less}`;
-      point.note = `${words} than with ${before}`;
-      const text = `${backend}: ${words} with ${name} ${point.x} than with ${before}.`;
-      changed.push({ ...point, factor, text });
-    }
-    return [point];
-  }));
+  const { points, changed } = versionPoints(group, workload, name);
   const others = Object.entries(group.others).filter(([, version]) => version)
     .map(([each, version]) => `${each} ${version}`);
   const elsewhere = unique(byLibrary[name].filter((each) => each !== group)
-    .flatMap(({ versions }) => versions.map(named)))
-    .filter((version) => !group.versions.map(named).includes(version));
+    .flatMap(({ versions }) => versions.map(versionName)))
+    .filter((version) => !group.versions.map(versionName).includes(version));
   const caption = [
     `${workload.what[0].toUpperCase()}${workload.what.slice(1)}.`,
     `All else is the same: ${others.join(", ")}.`,
@@ -735,7 +742,7 @@ async function drawVersions(choice, want, ofTurn) {
     title: `${workload.title} by version of ${name}`,
     caption: caption.filter(Boolean).join(" "),
     x: "version",
-    order: group.versions.map(named),
+    order: group.versions.map(versionName),
     label: `version of ${name}`,
     y: workload.unit.startsWith("bytes") ? "bytes an image" : "time an image",
     unit: workload.unit,
