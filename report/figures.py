@@ -180,6 +180,7 @@ def groups(library: str, results: list[Result], dataset: str) -> Iterator[dict[s
                 "others": dict(same),
                 "environments": [by_version[version].environment for version in versions],
                 "versions": versions,
+                "calibration": [calibration(by_version[version]) for version in versions],
                 "lines": {workload.id: lines(workload, measured) for workload in WORKLOADS},
             }
 

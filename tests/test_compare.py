@@ -316,6 +316,9 @@ def test_calibration(tmp_path: Path) -> None:
     made, known = stored(tmp_path, change=change)
     (found,) = read_all(str(made.results), compare.shown(known))
     assert figures.page_of(found)["calibration"] == {"CPU": 0.027}
+    other = found._replace(versions={**found.versions, "lmdb": "2.1.1"}, common={})
+    (group,) = versions(found, other)["synthetic"]["lmdb"]
+    assert group["calibration"] == [{}, {"CPU": 0.027}]
 
 
 def test_read_what_is_no_result(tmp_path: Path) -> None:

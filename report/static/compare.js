@@ -687,6 +687,16 @@ function versionPoints(group, workload, library) {
   return { points, changed };
 }
 
+// Between which figures the calibration was: the versions were not measured at one moment.
+function calibrationOf(group) {
+  const names = unique(group.calibration.flatMap(Object.keys));
+  return names.map((name) => {
+    const values = group.calibration.map((loads) => loads[name]).filter((value) => value);
+    const ends = [Math.min(...values), Math.max(...values)];
+    return `${name} ${ends.map((value) => amount(value, "seconds")).join(" to ")}`;
+  }).join(", ");
+}
+
 async function drawVersions(choice, want, ofTurn) {
   const body = byId("versions-body");
   byId("versions").dataset.state = "loading";
@@ -729,9 +739,11 @@ async function drawVersions(choice, want, ofTurn) {
   const elsewhere = unique(byLibrary[name].filter((each) => each !== group)
     .flatMap(({ versions }) => versions.map(versionName)))
     .filter((version) => !group.versions.map(versionName).includes(version));
+  const calibration = calibrationOf(group);
   const caption = [
     `${workload.what[0].toUpperCase()}${workload.what.slice(1)}.`,
     `All else is the same: ${others.join(", ")}.`,
+    calibration && `Calibration: ${calibration}.`,
     elsewhere.length && `${name} ${elsewhere.join(", ")} ran beside other versions of the rest: ` +
       "choose such an environment to see them.",
     place !== choice.row.place && `Measured at ${commitName(index.commits[place])}: the chosen ` +

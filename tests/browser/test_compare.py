@@ -336,6 +336,9 @@ def test_scale_and_versions(visits: Visits, stored: Stored) -> None:
     drawn(page)
     said = page.inner_text("#versions")
     assert "2.0 times faster with lmdb 2.1.1 than with 1.4.1" in said
+    assert re.search(
+        r"Calibration: CPU 2[67]\.\d ms to 27\.\d ms, disk 3\.\d+ ms to 3\.\d+ ms", said
+    )
     for control, other in (("library", "h5py"), ("workload", "write")):
         shown = picture(page, "versions")
         choose(page, control, other)
