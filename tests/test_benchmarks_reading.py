@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, cycle, product
 from pathlib import Path
 from typing import Any
@@ -552,6 +552,13 @@ def test_what_is_imported(name: str, expected: set[str], few_images: Path) -> No
 
 
 @pytest.fixture
+def children() -> Callable[[], set[Any]]:
+    """Give the processes that were started since, and have not ended."""
+    before = set(multiprocessing.active_children())
+    return lambda: set(multiprocessing.active_children()) - before
+
+
+@pytest.fixture
 def store(tmp_path: Path) -> Iterator[ImageStore]:
     """Give a store of 10 small images."""
     path = tmp_path / "store"
@@ -561,21 +568,25 @@ def store(tmp_path: Path) -> Iterator[ImageStore]:
 
 
 @pytest.mark.parametrize("method", STARTS)
-def test_workers_end_when_nobody_uses_them(method: str, store: ImageStore) -> None:
+def test_workers_end_when_nobody_uses_them(
+    method: str, store: ImageStore, children: Callable[[], set[Any]]
+) -> None:
     """Processes of each start method read their parts, and are gone with what started them."""
     started = Workers(method, Reader, [(store, slice(0, 5)), (store, slice(5, 10))])
     started.call("read")
     images, labels = zip(*started.call("held"), strict=True)
     np.testing.assert_array_equal(np.concatenate(images), images_of(10, SHAPE))
     np.testing.assert_array_equal(np.concatenate(labels), labels_of(10))
-    assert len(multiprocessing.active_children()) == 2
+    assert len(children()) == 2
     del started
     gc.collect()
-    assert multiprocessing.active_children() == []
+    assert children() == set()
 
 
 @pytest.mark.parametrize("method", STARTS)
-def test_workers_fail_for_all_to_see(method: str, store: ImageStore) -> None:
+def test_workers_fail_for_all_to_see(
+    method: str, store: ImageStore, children: Callable[[], set[Any]]
+) -> None:
     """What goes wrong in a process is raised here, and leaves none behind when it is the start."""
     started = Workers(method, Writer, [small(2)])
     with pytest.raises(storage_impl.StoreLockedError):
@@ -585,17 +596,17 @@ def test_workers_fail_for_all_to_see(method: str, store: ImageStore) -> None:
     started.end()
     with pytest.raises(TypeError, match="unexpected|takes"):
         Workers(method, Reader, [(store, slice(0, 5)), (store, slice(5), "too many")])
-    assert multiprocessing.active_children() == []
+    assert children() == set()
 
 
 def test_workers_of_another_package_are_refused(
-    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+    store: ImageStore, children: Callable[[], set[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Processes that would measure another copy of the package than this one measure nothing."""
     monkeypatch.setattr(workers.storage_impl, "__file__", "/another/storage_impl/__init__.py")
     with pytest.raises(RuntimeError, match="another package"):
         Workers("spawn", Reader, [(store, slice(5))])
-    assert multiprocessing.active_children() == []
+    assert children() == set()
 
 
 @pytest.mark.parametrize("name", ["ReadProcesses.time_read", "StartProcess.time_start"])
