@@ -97,8 +97,7 @@ class TestHdf5(StoreContract):
         images = [np.empty((0, *self.shape_of(path)), np.uint8)]
         labels = [np.empty(0, np.int64)]
         for first, stop, file in segments(path):
-            # As a store opens it, which a thread may have been reading until now.
-            with h5py.File(file, "r", locking=False) as opened:
+            with h5py.File(file, "r") as opened:
                 assert set(opened) == {"images", "labels", "checksums"}
                 assert opened["images"].dtype == np.uint8
                 assert opened["labels"].dtype == np.dtype("<i8")
