@@ -490,7 +490,7 @@ def test_scratch_is_removed_after_a_failure(
 
 
 def test_floors_exist() -> None:
-    """Each backend's floor is a benchmark with the same counts, and as many images a call."""
+    """Each backend's floor is a benchmark with the same counts, images a call and warm-up."""
     benchmarks = found()
     with_floors = {name: b for name, b in benchmarks.items() if hasattr(b, "floors")}
     assert {"WriteMany", "ReadMany", "ReadOne"} <= {name.split(".")[1] for name in with_floors}
@@ -503,6 +503,7 @@ def test_floors_exist() -> None:
                 name.replace(".time", "Large.time") if "Large" in benchmark.name else name
             ]
             assert least.params == counts
+            assert least.warmup_time == benchmark.warmup_time
             assert getattr(least, "images", None) == getattr(benchmark, "images", None)
 
 
