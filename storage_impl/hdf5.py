@@ -93,12 +93,13 @@ class Hdf5Store(ImageStore):
     Each call that writes makes a file, which costs milliseconds whatever it holds: give
     `write_many` as many images as there are.
 
-    Measured on 5,000 CIFAR-10 images in memory, microseconds an image to write, to read all
-    in order, to read one at random, and bytes stored over bytes of pixels: contiguous 1.8, 0.8,
-    13 and 1.01; ``chunk_images=16`` 4.4, 2.5, 14 and 1.01; ``chunk_images=64`` 3.6, 1.7, 46
-    and 1.02; ``chunk_images=16, gzip_level=6`` 106, 26, 175 and 0.93. HDF5 keeps chunks that it has
-    read, as long as they fit its cache, and the next image of one costs less. `Hdf5Layout` of
-    benchmarks/tuning.py measures all of it again, on a store that was just opened.
+    Microseconds an image to write, to read all in order and to read one at random, and bytes
+    stored over bytes of pixels, for 5,000 images of 32 pixels a side in memory: contiguous 1.5,
+    0.6, 18 and 1.01; ``chunk_images=16`` 2.7, 1.2, 19 and 1.01; ``chunk_images=64`` 2.2, 1.1, 32
+    and 1.02; ``chunk_images=16, gzip_level=6`` 78, 23, 299 and 0.95. HDF5 keeps chunks that it has
+    read, as long as they fit its cache, and the next image of one costs less. Measured by
+    `Hdf5Layout` of benchmarks/tuning.py, on a store that was just opened; the intervals, machine
+    and versions are in docs/findings.md.
     """
 
     backend = "hdf5"

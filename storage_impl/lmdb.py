@@ -85,11 +85,11 @@ class LmdbStore(ImageStore):
     LMDB then leaves the order of its writes to the system. A reader that may not write to the
     directory takes no lock in it, and LMDB does not promise it a sound view beside a writer.
 
-    Readahead matters where the pages are not in memory. Measured on 5,000 CIFAR-10 images
-    right after the page cache was emptied, microseconds an image: reading all in order 4.6
-    with it and 128 without, reading one at random 55 with it and 150 without. It can only cost
-    where a store is much larger than the memory and read at random. `LmdbReadaheadCold` of
-    benchmarks/tuning.py measures it again.
+    Readahead matters where the pages are not in memory. Microseconds an image, for 5,000 of 32
+    pixels a side right after the page cache was emptied: reading all in order 5.0 with it and 80
+    without, reading 500 at random 50 with it and 79 without. It can only cost where a store is
+    much larger than the memory and read at random. Measured by `LmdbReadaheadCold` of
+    benchmarks/tuning.py; the intervals, machine and versions are in docs/findings.md.
     """
 
     backend = "lmdb"

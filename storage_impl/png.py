@@ -82,12 +82,12 @@ class PngStore(ImageStore):
     Every image is a file to create, and with ``durable=True`` one to sync. Reading one
     image costs its decoding; there is no cheaper way to many.
 
-    Measured on 1,000 CIFAR-10 images, microseconds to encode and to decode an image, and bytes
-    of the file: level 0 takes 78, 54 and 3,172; level 1 161, 94 and 2,303; level 6 171, 86
-    and 2,267; level 9 180, 86 and 2,266. On synthetic images of 256 pixels a side,
-    milliseconds, and bytes of the file over bytes of pixels: level 1 6.3, 2.6 and 0.51;
-    level 6 25, 2.4 and 0.46; level 9 61, 2.4 and 0.45. Level 6 is written once, and read often.
-    `PngCodec` and `PngLevel` of benchmarks/tuning.py measure them again.
+    Milliseconds to encode and to decode an image, and bytes of the file over bytes of pixels. Of 32
+    pixels a side: level 0 takes 0.09, 0.04 and 1.03; level 1 0.14, 0.08 and 0.75; level 6 0.15,
+    0.07 and 0.73; level 9 0.15, 0.09 and 0.73. Of 256 pixels a side: level 0 3.6, 1.2 and 1.00;
+    level 1 6.4, 2.7 and 0.54; level 6 23, 2.4 and 0.49; level 9 41, 2.4 and 0.49. Level 6 is
+    written once, and read often. Measured by `PngCodec` and `PngLevel` of benchmarks/tuning.py; the
+    intervals, machine and versions are in docs/findings.md.
     """
 
     backend = "png"
