@@ -147,10 +147,14 @@ class Hdf5Store(ImageStore):
 
     def _close(self) -> None:
         os.close(self._commit)
-        self._open_segments.clear()  # which closes the files
+        with self._segments_lock:
+            self._open_segments.clear()  # which closes the files
 
     def _forget(self) -> None:
-        self._close()  # descriptors and HDF5's ids are the child's own copies
+        # Descriptors and HDF5's ids are the child's own copies; another thread of the parent may
+        # have held the lock.
+        os.close(self._commit)
+        self._open_segments.clear()
 
     def _list(self, count: int) -> tuple[list[int], list[int]]:
         """Where the committed segments start and stop."""
@@ -341,6 +345,8 @@ class Hdf5Store(ImageStore):
                     if isinstance(error, StorageError):
                         raise
                     raise read_error(f"{path} cannot be read", error) from error
+                if self.closed:  # by another thread, since this one began to read
+                    return segment
                 self._open_segments[number] = segment
                 if len(self._open_segments) > _OPEN_SEGMENTS:
                     # Not closed, but let go: another thread may be reading it.

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,23 @@ class TestHdf5(StoreContract):
         with storage_impl.open_store(stored, "a") as store:
             store.write_many(images_of(5, first=COUNT), labels_of(5, COUNT))
         self.check(stored, COUNT + 5)
+
+    def test_closed_when_a_read_has_begun(
+        self, stored: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A read that another thread's closing overtakes leaves no file open behind it."""
+        store: Any = storage_impl.open_store(stored)
+        segment = store._segment
+
+        def overtaken(index: int) -> Any:
+            store.close()
+            return segment(index)
+
+        monkeypatch.setattr(store, "_segment", overtaken)
+        with suppress(storage_impl.ClosedStoreError):
+            store.read_one(0)
+        for path in stored.glob("segments/*.h5"):
+            h5py.File(path, "r+").close()  # which HDF5 refuses where it is open for reading
 
     def test_files_of_others_are_left_alone(self, stored: Path) -> None:
         """A writer removes what its own kind left and nothing else."""
