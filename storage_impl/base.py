@@ -100,7 +100,7 @@ class ImageStore(ABC):
         self._lock = lock
         self._guard = threading.RLock()
         self._writing = False
-        self._leftovers = False  # of a failed call, where they could not be removed
+        self._leftovers = False  # of a call that did not end well: in the way of the next write
         # False makes the next call open the handles of this process: see `_prepare`.
         self._ready = False
         self._count = self._open()
@@ -348,8 +348,10 @@ class ImageStore(ABC):
                 self._writing = True
                 if self._leftovers:
                     self._undo(start)
+                self._leftovers = True
                 self._append(source)
                 self._count = source.stop
+                self._leftovers = False
                 return range(start, source.stop)
             except BaseException as error:
                 self._count = start
@@ -363,7 +365,6 @@ class ImageStore(ABC):
                 self._writing = False
 
     def _undo(self, count: int) -> None:
-        self._leftovers = True  # unseen, but in the way of the next write, until this succeeds
         self._discard(count)
         self._leftovers = False
 
