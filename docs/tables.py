@@ -15,7 +15,8 @@ a "/" between them. `*` in place of the backend makes a column for each. `@ Pill
 after a benchmark takes it from the run with that version of a library, `@ Pillow *` makes a
 row for each version; all of them are of one commit. The word `run` in place of rows says what all
 was measured with, and the word `verdicts` lists the sections of the page with what each says in
-bold at the start of a line: Holds, Holds if, or Does not hold.
+bold at the start of a line: Holds, Holds if, or Does not hold. The word `thresholds` lists what
+asv.conf.json says of the noise of each benchmark.
 """
 
 import math
@@ -36,7 +37,7 @@ from report.versions import LIBRARIES
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
-PAGES = (ROOT / "docs" / "findings.md", ROOT / "docs" / "choosing.md")
+PAGES = tuple(ROOT / "docs" / name for name in ("findings.md", "choosing.md", "noise.md"))
 BACKENDS = ("png", "lmdb", "hdf5")
 ABSENT = "not measured"
 
@@ -303,7 +304,12 @@ def filled(page: str, kept: Kept) -> str:
 
     def block(match: re.Match[str]) -> str:
         lines = match[2].strip().splitlines()
-        content = verdicts(page) if lines == ["verdicts"] else table(lines, kept)
+        if lines == ["verdicts"]:
+            content = verdicts(page)
+        elif lines == ["thresholds"]:
+            content = thresholds()
+        else:
+            content = table(lines, kept)
         return "\n".join([match[1], *content, "", match[4]])
 
     return BLOCK.sub(block, page)
@@ -318,6 +324,24 @@ def verdicts(page: str) -> list[str]:
             lines.append(f"| {number} | [{name}](#{anchor(title)}) | {match[4].lower()} |")
         else:
             title, number, name = match[1], match[2], match[3]
+    return lines
+
+
+def thresholds() -> list[str]:
+    """Return the lines of the table of the noise of each benchmark, by backend if it has one."""
+    found: dict[str, dict[str, str]] = {}
+    conf = Config.load(str(ROOT / "asv.conf.json"))
+    for pattern, threshold in conf.regressions_thresholds.items():
+        full = re.sub(r"\\(.)", r"\1", pattern).removesuffix("$").removesuffix("[,)]")
+        name, _, first = full.partition("(")
+        found.setdefault(name, {})[first.strip("'\"")] = f"{threshold:.0%}"
+    lines = [f"| | {' | '.join(BACKENDS)} | others |", "| --- | ---: | ---: | ---: | --- |"]
+    for name, by_first in found.items():
+        backends = [by_first.pop(backend, "") for backend in BACKENDS]
+        others = "; ".join(
+            f"{first}: {value}" if first else value for first, value in by_first.items()
+        )
+        lines.append(f"| {' | '.join([f'`{name}`', *backends, others])} |")
     return lines
 
 

@@ -18,6 +18,7 @@ from asv.results import Results
 
 THRESHOLD = 0.05  # of asv publish, where no entry gives another
 STEP = 0.05  # to which thresholds are rounded up
+FIRST = re.compile(r"""[\w.]+(?:\((?:'[^']*'|"[^"]*"|[^,)]*))?""")
 
 
 def medians(path: str) -> dict[str, float]:
@@ -44,10 +45,20 @@ def spreads(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def thresholds(spreads: Mapping[str, float]) -> dict[str, float]:
-    """Return a threshold for each benchmark that asv's own is too small for."""
+    """Return a threshold for each benchmark that asv's own is too small for, by a pattern for asv.
+
+    What a benchmark measured with the same first parameter, mostly the backend, has one threshold,
+    of the widest spread: there would be hundreds.
+    """
+    widest: dict[str, float] = {}
+    for name, spread in spreads.items():
+        found = FIRST.match(name)
+        first = found[0] if found else name
+        pattern = re.escape(first).replace("\\ ", " ") + ("[,)]" if "(" in first else "$")
+        widest[pattern] = max(spread, widest.get(pattern, 0.0))
     return {
-        re.escape(name).replace("\\ ", " "): round(math.ceil(spread / STEP - 1e-9) * STEP, 2)
-        for name, spread in spreads.items()
+        pattern: round(math.ceil(spread / STEP - 1e-9) * STEP, 2)
+        for pattern, spread in widest.items()
         if spread > THRESHOLD
     }
 

@@ -2,14 +2,16 @@
 
 import json
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
+from asv.config import Config
 
 from docs import tables
 from tests import stored_results
 
-FINDINGS, CHOOSING = tables.PAGES
+FINDINGS, CHOOSING, NOISE = tables.PAGES
 VERDICT = re.compile(r"^\*\*(?:Holds|Holds if [^*]+|Does not hold)\.\*\* ", re.MULTILINE)
 MEASURED = re.compile(r"(?<![\w.,])(\d[\d,]*(?:\.\d+)?) (?:us|ms|s|times|bytes|KB|MB)\b")
 
@@ -204,7 +206,7 @@ def test_tables_are_those_of_the_results(path: Path, kept: tables.Kept) -> None:
     assert "| open |" not in page
 
 
-@pytest.mark.parametrize("path", tables.PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [FINDINGS, CHOOSING], ids=lambda path: path.stem)
 def test_figures_in_the_words_are_those_of_the_tables(path: Path, kept: tables.Kept) -> None:
     """A number with a unit stands in a table of the same section, rounded as it is there."""
     for title, text in sections(path.read_text(encoding="utf-8")).items():
@@ -244,6 +246,21 @@ def test_verdicts_are_listed(made_up: tables.Kept) -> None:
         "| 1 | [It's so: always](#1-its-so-always) | holds if |",
         "| 3 | [Not so](#3-not-so) | does not hold |",
     ]
+
+
+def test_thresholds_are_of_benchmarks_that_exist() -> None:
+    """No benchmark was renamed from under its threshold, and the page lists each that has one."""
+    known = stored_results.known_benchmarks()
+    names = {
+        f"{name}({', '.join(key)})" if key else name: name
+        for name, benchmark in known.items()
+        for key in product(*benchmark["params"])
+    }
+    page = NOISE.read_text(encoding="utf-8")
+    conf = Config.load(str(tables.ROOT / "asv.conf.json"))
+    for pattern in conf.regressions_thresholds:
+        (name,) = {name for full, name in names.items() if re.match(pattern, full)}
+        assert f"| `{name}` |" in page
 
 
 @pytest.mark.parametrize(

@@ -308,7 +308,28 @@ def test_thresholds(spread: float, expected: float | None) -> None:
     assert list(found.values()) == ([] if expected is None else [expected])
     for pattern in found:
         assert re.match(pattern, name)
-        assert not re.match(pattern, name.replace("1000", "10000"))
+        assert not re.match(pattern, name.replace("png", "lmdb"))
+
+
+def test_one_threshold_for_a_first_parameter() -> None:
+    """It is of the widest spread, and of no other benchmark whose name begins alike."""
+    found = noise.thresholds(
+        {
+            "a.B.time_c('put, append', 24)": 0.1,
+            "a.B.time_c('put, append', 32)": 0.3,
+            "a.B.time_c('put', 32)": 0.2,
+            "a.B.time_c_d('put', 32)": 0.02,
+            "a.B.time_e": 0.4,
+        }
+    )
+    assert list(found.values()) == [0.3, 0.2, 0.4]
+    names = ["a.B.time_c('put, append', 64)", "a.B.time_c('put', 64)", "a.B.time_e"]
+    for pattern, name in zip(found, names, strict=True):
+        assert [
+            each
+            for each in [*names, "a.B.time_c_d('put', 32)", "a.B.time_e_f"]
+            if re.match(pattern, each)
+        ] == [name]
 
 
 def test_printed_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -318,4 +339,4 @@ def test_printed_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     noise.main([first, second])
     lines, _, entries = capsys.readouterr().out.partition('\n\n"regressions_thresholds": ')
     assert lines.splitlines() == ["  30.0%  b", "   4.0%  a('png')"]
-    assert json.loads(entries) == {"b": 0.3}
+    assert json.loads(entries) == {"b$": 0.3}
