@@ -185,6 +185,7 @@ EXPECTED = {
 WRITES = [name for name in EXPECTED if name.endswith("time_write")]
 
 
+@cache
 def found() -> dict[str, Any]:
     """Return the benchmarks as asv finds them, by name."""
     return {benchmark.name: benchmark for benchmark in disc_benchmarks(ROOT)}
