@@ -1,6 +1,6 @@
 """Fill the tables of the pages in docs/ from the results that are kept in docs/results.
 
-python -m docs.tables [--check]
+python -m docs.tables
 
 A page is written by hand, but for its tables. A comment says what a table holds, a row in
 each line, and what follows it up to the next `<!-- end -->` is replaced:
@@ -21,7 +21,6 @@ asv.conf.json says of the noise of each benchmark.
 
 import math
 import re
-import sys
 from ast import literal_eval
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -293,7 +292,7 @@ def command(rows: list[Row], kept: Kept) -> str:
     """Return what measures the figures of some rows again."""
     terms = [term for row in rows for term in row.terms]
     if any(term.package for term in terms):
-        return "Again: `python -m tox run -e versions`"
+        return f"Of commit {kept.swept[0].commit[:8]}. Again: `python -m tox run -e versions`"
     names = dict.fromkeys(term.asv_name(kept) for term in terms)
     options = "".join(f" --bench {name}" for name in names)
     return f"Again: `python -m tox run -e bench-full --{options}`"
@@ -332,9 +331,10 @@ def thresholds() -> list[str]:
     found: dict[str, dict[str, str]] = {}
     conf = Config.load(str(ROOT / "asv.conf.json"))
     for pattern, threshold in conf.regressions_thresholds.items():
-        full = re.sub(r"\\(.)", r"\1", pattern).removesuffix("$").removesuffix("[,)]")
-        name, _, first = full.partition("(")
-        found.setdefault(name, {})[first.strip("'\"")] = f"{threshold:.0%}"
+        escaped = pattern.removesuffix("(@|$)").removesuffix("[,)]")
+        name, _, first = re.sub(r"\\(.)", r"\1", escaped).partition("(")
+        value = str(literal_eval(first)) if first else ""
+        found.setdefault(name, {})[value] = f"{threshold:.0%}"
     lines = [f"| | {' | '.join(BACKENDS)} | others |", "| --- | ---: | ---: | ---: | --- |"]
     for name, by_first in found.items():
         backends = [by_first.pop(backend, "") for backend in BACKENDS]
@@ -350,19 +350,15 @@ def anchor(title: str) -> str:
     return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
-def main(arguments: list[str]) -> int:
-    """Fill the pages, or with --check say which are not; return the exit code."""
+def main() -> None:
+    """Fill the pages."""
     kept = Kept()
-    stale = 0
     for path in PAGES:
         page = path.read_text(encoding="utf-8")
         new = filled(page, kept)
         if new != page:
-            stale += 1
-            print(f"{path.name}: {'not what the results say' if arguments else 'filled'}")
-            if not arguments:
-                path.write_text(new, encoding="utf-8")
-    return min(stale, 1) if arguments else 0
+            path.write_text(new, encoding="utf-8")
+            print(f"{path.name}: filled")
 
 
 def _versions(package: str, run: Run, usual: Mapping[str, str]) -> str:
@@ -376,4 +372,4 @@ def _versions(package: str, run: Run, usual: Mapping[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

@@ -48,13 +48,13 @@ def thresholds(spreads: Mapping[str, float]) -> dict[str, float]:
     """Return a threshold for each benchmark that asv's own is too small for, by a pattern for asv.
 
     What a benchmark measured with the same first parameter, mostly the backend, has one threshold,
-    of the widest spread: there would be hundreds.
+    of the widest spread: there would be hundreds. asv puts "@" and the branch behind the name.
     """
     widest: dict[str, float] = {}
     for name, spread in spreads.items():
         found = FIRST.match(name)
         first = found[0] if found else name
-        pattern = re.escape(first).replace("\\ ", " ") + ("[,)]" if "(" in first else "$")
+        pattern = re.escape(first).replace("\\ ", " ") + ("[,)]" if "(" in first else "(@|$)")
         widest[pattern] = max(spread, widest.get(pattern, 0.0))
     return {
         pattern: round(math.ceil(spread / STEP - 1e-9) * STEP, 2)
