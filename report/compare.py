@@ -192,7 +192,7 @@ class Index:
         self.commits[result.commit] = result.date
         self.datasets.update(dict.fromkeys(result.datasets))
         machine = self.machines.setdefault(
-            result.machine, {"hardware": hardware(result), "environments": {}}
+            result.machine, {"hardware": result.hardware_line, "environments": {}}
         )
         environment = machine["environments"].setdefault(
             result.environment, {"versions": result.versions, "results": {}}
@@ -252,14 +252,6 @@ class Index:
                 for name, machine in sorted(self.machines.items())
             ],
         }
-
-
-def hardware(result: Result) -> str:
-    """Return what the machine is, in one line."""
-    known = result.hardware
-    ram = f"{int(known['ram']) / 2**30:.0f} GiB" if known["ram"].isdigit() else known["ram"]
-    cores = f"{known['num_cpu']} cores" if known["num_cpu"] else ""
-    return ", ".join(filter(None, (known["cpu"], cores, ram, known["os"])))
 
 
 def described(chart: Chart) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 python -m report.gate BASE HEAD [ARGUMENT OF asv continuous ...]
 
-The exit code is 1 if a benchmark got slower, and for no other reason; 2 if one broke, or if
-nothing could be measured; otherwise 0. The results are kept apart from those of the history.
+The exit code is 1 if a benchmark got slower, 2 if one broke or nothing could be measured, and
+otherwise 0. The results are kept apart from those of the history.
 """
 
 import json
@@ -95,10 +95,10 @@ def judge(compared: list[Row], factor: float) -> tuple[int, str]:
     """
     if not compared:
         return BROKEN, "**Nothing was compared:** asv says in the log why."
-    machine = [row for row in compared if row.of_machine and row.change]
+    machine = [row for row in compared if row.of_machine and row.change in ("+", "-")]
+    broken = [row for row in compared if row.after == "failed"]
     compared = [row for row in compared if not row.of_machine]
     slower = [row for row in compared if row.change == "+"]
-    broken = [row for row in compared if row.after == "failed"]
     said = []
     if slower:
         said.append(f"**{_counted(slower)} got slower** by a factor of more than {factor:g}.")

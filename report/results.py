@@ -121,6 +121,14 @@ class Result(NamedTuple):
     outdated: int
     common: Mapping[str, Benchmark] = {}
 
+    @property
+    def hardware_line(self) -> str:
+        """What the machine is, as far as asv knows."""
+        known = self.hardware
+        ram = f"{int(known['ram']) / 2**30:.0f} GiB" if known["ram"].isdigit() else known["ram"]
+        cores = f"{known['num_cpu']} cores" if known["num_cpu"] else ""
+        return ", ".join(filter(None, (known["cpu"], cores, ram, known["os"])))
+
 
 def read_all(results_dir: str, benchmarks: Mapping[str, Any]) -> Iterator[Result]:
     """Return all results, those of one machine and commit one after another.

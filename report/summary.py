@@ -50,12 +50,7 @@ def text(conf: Config, paths: Iterable[str]) -> str:
 
 def head(result: Result) -> list[str]:
     """Return what the figures were measured with, a line for each kind that is known."""
-    hardware, facts = result.hardware, result.facts
-    ram = hardware["ram"]
-    if ram.isdigit():
-        ram = f"{int(ram) / 2**30:.0f} GiB"
-    cores = f"{hardware['num_cpu']} cores"
-    machine = [result.machine, hardware["cpu"], cores, ram, hardware["os"]]
+    facts = result.facts
     versions = [f"Python {result.versions['python']}"]
     versions += [
         f"{name} {result.versions[name]}"
@@ -70,7 +65,7 @@ def head(result: Result) -> list[str]:
     date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(result.date / 1000))
     lines = {
         "commit": f"{result.commit[:8]} of {date}",
-        "machine": ", ".join(filter(None, machine)),
+        "machine": ", ".join(filter(None, (result.machine, result.hardware_line))),
         "calibration": ", ".join(calibration),
         "file system": facts.get("file system", ""),
         "page cache": facts.get("page cache", ""),
@@ -90,6 +85,8 @@ def table(measured: Mapping[str, Benchmark]) -> list[str]:
         if known["type"] == "time" and known["param_names"] in (["backend"], ["backend", "count"]):
             of_name = list(_rows(measured, name))
             rows += [(), *of_name] if of_name else []
+    if len(rows) == 1:
+        return ["Nothing that was measured has a row here: its figures are above, and on the site."]
     return list(aligned(rows, WORDS))
 
 

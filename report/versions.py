@@ -49,7 +49,8 @@ def measure(given: list[str]) -> int:
     parser, _ = make_argparser()
     options = parser.parse_args(["run", "--show-stderr", *continuous.IN_TURNS, *given])
     options.bench = options.bench or list(SELECTED)
-    options.interleave_rounds = not options.dry_run
+    if options.dry_run:  # keeps no round for the next to continue
+        options.interleave_rounds = False
     conf = Config.load()
     conf.include = environments(conf, load_json(VERSIONS, js_comments=True))
     chosen = list(get_environments(conf, options.env_spec))

@@ -12,6 +12,7 @@ to one of the slots. Both lie in one sector, which a disk writes whole.
 
 import struct
 from contextlib import suppress
+from pathlib import Path
 
 from storage_impl._checksum import digest
 from storage_impl._files import pread, pwrite, sync
@@ -39,6 +40,8 @@ class CommitRecord:
     ----------
     descriptor : int
         The file, opened for reading, and for writing too where `commit` is called.
+    path : Path
+        Its name, for the error.
 
     Attributes
     ----------
@@ -51,13 +54,15 @@ class CommitRecord:
         Neither slot is valid.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor = descriptor
         data = pread(descriptor, SIZE, 0)
         slots = [_unpack(0, data[:_SLOT]), _unpack(1, data[_SLOT:])]
         self._serial, self.count = max(filter(None, slots), default=(0, 0))
         if not self._serial:
-            raise DamagedStoreError("the commit record is damaged: neither of its slots is valid")
+            raise DamagedStoreError(
+                f"{path}: the commit record is damaged: neither of its slots is valid"
+            )
         self._in_doubt = False
 
     def commit(self, count: int, *, durable: bool) -> None:

@@ -352,8 +352,8 @@ class ImageStore(ABC):
                 self._append(source)
                 self._count = source.stop
                 self._leftovers = False
-                return range(start, source.stop)
             except BaseException as error:
+                self._leftovers = True
                 self._count = start
                 with suppress(Exception):  # this error is the one to report
                     self._undo(start)
@@ -363,6 +363,7 @@ class ImageStore(ABC):
                 raise
             finally:
                 self._writing = False
+            return range(start, source.stop)
 
     def _undo(self, count: int) -> None:
         self._discard(count)
@@ -659,7 +660,7 @@ class ImageStore(ABC):
             return  # without the guard, which a writer holds for as long as it writes
         with self._guard:
             if self.closed:
-                raise ClosedStoreError(f"{self.path} is closed")
+                raise ClosedStoreError(f"{self.path} is closed; open_store opens it again")
             if not self._ready:
                 try:
                     self._open()
@@ -766,7 +767,7 @@ def _check_aside(aside: Path) -> None:
     check_directory(aside)  # of a link, the target would be cleared
     content = os.listdir(aside)
     if content and _LOCK not in content:
-        raise StoreExistsError(f"{aside} is in the way and was not made by this package")
+        raise StoreExistsError(f"{aside} is in the way and was not made by this package; move it")
 
 
 def _lock_aside(aside: Path, path: Path) -> WriterLock:
@@ -783,7 +784,7 @@ def _lock_aside(aside: Path, path: Path) -> WriterLock:
 
 
 def _made_meanwhile(path: Path) -> StoreExistsError:
-    return StoreExistsError(f"{path} was made by another process at this moment")
+    return StoreExistsError(f"another process has just made {path}; open_store opens it")
 
 
 _stores: "weakref.WeakSet[ImageStore]" = weakref.WeakSet()

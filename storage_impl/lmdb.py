@@ -120,7 +120,7 @@ class LmdbStore(ImageStore):
             flags = os.O_RDONLY if self._lock is None else os.O_RDWR
             self._commit = open_regular(self.path / _COMMIT, flags)
             undo.callback(os.close, self._commit)
-            self._record = CommitRecord(self._commit)
+            self._record = CommitRecord(self._commit, self.path / _COMMIT)
             readahead = bool(self._options["readahead"])
             self._env = acquire(self.path, readahead=readahead, durable=self.durable)
             undo.callback(release, self._env)
@@ -197,7 +197,9 @@ class LmdbStore(ImageStore):
                 # Appended, they fill each page; else one that holds two is left with one.
                 _, added = cursor.putmulti(records, append=True)
                 if added < size:  # LMDB skips a key that is not beyond the last
-                    raise lmdb.KeyExistsError("there are images beyond those committed")
+                    raise lmdb.KeyExistsError(
+                        "there are images beyond those committed, which opening it again removes"
+                    )
             self._put_labels(txn, part.first, part.labels)
             if count is not None:
                 self._put_count(txn, count)

@@ -118,7 +118,7 @@ class PngStore(ImageStore):
         self._checked: set[int] = set()  # directories of images that are no links
         log = open_regular(self.path / _LOG, os.O_RDONLY if self._lock is None else os.O_RDWR)
         try:
-            self._record = CommitRecord(log)
+            self._record = CommitRecord(log, self.path / _LOG)
             count = self._record.count
             if os.fstat(log).st_size < SIZE + count * _RECORD.itemsize:
                 raise DamagedStoreError(f"{self.path / _LOG} ends before its {count:,} images")

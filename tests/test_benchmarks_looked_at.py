@@ -2,7 +2,7 @@
 
 from tests import test_benchmarks, test_benchmarks_reading, test_benchmarks_writing
 
-# Each has a test of its own for what it does, but for one.
+# Each has a test of its own for what it does.
 OF_THEIR_OWN = {
     "calibration.Cpu",
     "calibration.Disk",
@@ -11,7 +11,7 @@ OF_THEIR_OWN = {
     "floor.OneHdf5",
     "floor.OneLmdb",
     "floor.OnePng",
-    "memory.WriteGenerator",  # compares how many were written, and no pixels: they are one image
+    "memory.WriteGenerator",
     "startup.Import",
 }
 
