@@ -132,11 +132,11 @@ class Hdf5Store(ImageStore):
         self._directory = self.path / _SEGMENTS
         check_directory(self._directory)
         self._open_segments: OrderedDict[int, Segment] = OrderedDict()
-        self._segments_lock = threading.Lock()
+        self._segments_lock = threading.RLock()  # a signal's handler may close the store
         flags = os.O_RDONLY if self._lock is None else os.O_RDWR
         commit = open_regular(self.path / _COMMIT, flags)
         try:
-            self._record = CommitRecord(commit)
+            self._record = CommitRecord(commit, self.path / _COMMIT)
             self._starts, self._stops = self._list(self._record.count)
         except BaseException:
             os.close(commit)
@@ -228,7 +228,8 @@ class Hdf5Store(ImageStore):
         self._record.restore(count, durable=self.durable)
         kept = bisect_left(self._starts, count)
         del self._starts[kept:], self._stops[kept:]
-        self._open_segments.clear()
+        with self._segments_lock:
+            self._open_segments.clear()
         for start, _, name in _parse(self._directory):
             if start >= count:
                 os.unlink(self._directory / name)
