@@ -91,7 +91,7 @@ def measured(comparison: str) -> str:
 def judge(compared: list[Row], factor: float) -> tuple[int, str]:
     """Return the exit code, and what came out in Markdown.
 
-    The calibration has no part in the exit code: where it changed, the sentence says so.
+    That the calibration is slower or quicker has no part in the exit code: the sentence says so.
     """
     if not compared:
         return BROKEN, "**Nothing was compared:** asv says in the log why."

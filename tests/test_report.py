@@ -248,12 +248,15 @@ def test_table_says_what_is_not_the_cost_of_an_image(site: Site) -> None:
 
 
 def test_calibration_alone(site: Site) -> None:
-    """A run that measures no images has no table, and its head has the calibration."""
+    """A run that measures no images has no table and says so, and its head has the calibration."""
     run = [each for each in RUN if each[0]["name"].startswith("calibration.")]
     save(site.conf, site.commit, 1_700_000_000_000, run)
     text = summary.text(site.conf, site.files)
     assert "calibration  cpu 27.0 ms, disk 3.50 ms" in text
     assert "images  " not in text.partition("\n\n")[0]
+    assert text.endswith(
+        "\n\n" + "Nothing that was measured has a row here: its figures are above, and on the site."
+    )
 
 
 def test_table_of_the_newest_commit_alone(site: Site) -> None:
