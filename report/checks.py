@@ -84,8 +84,8 @@ def advice(directory: Path) -> str:
 
 
 def wrapped(message: str) -> str:
-    """Return a message in lines that fit a terminal; a line to copy stays whole."""
+    """Return a message in lines that fit a terminal; a path or a line to copy stays whole."""
+    lines = textwrap.TextWrapper(96, break_long_words=False, break_on_hyphens=False)
     return "\n".join(
-        line if line.startswith(" ") else textwrap.fill(line, 96, break_long_words=False)
-        for line in message.splitlines()
+        line if line.startswith(" ") else lines.fill(line) for line in message.splitlines()
     )
