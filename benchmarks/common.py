@@ -236,3 +236,5 @@ def _save_images(count: int) -> None:
     images, labels = datasets.load(count)
     np.save("images.npy", images)
     np.save("labels.npy", labels)
+    if hasattr(os, "sync"):  # the environment has just been made: writing it is not measured
+        os.sync()
