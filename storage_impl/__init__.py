@@ -10,19 +10,16 @@
 import os
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from pathlib import Path
-from typing import NamedTuple
 
-from storage_impl import _marker
+from storage_impl import _creation, _inputs, _marker
 from storage_impl._files import DiskUsage
-from storage_impl.base import ImageStore
+from storage_impl.backend import Backend
 from storage_impl.errors import (
     ClosedStoreError,
     DamagedImageError,
     DamagedStoreError,
     InvalidIndexError,
     InvalidInputError,
-    MissingLibraryError,
     NotAStoreError,
     ReadFailedError,
     ReadOnlyStoreError,
@@ -35,6 +32,7 @@ from storage_impl.errors import (
     UnsupportedVersionError,
     WriteFailedError,
 )
+from storage_impl.store import ImageStore
 
 __version__ = "0.1.0"
 
@@ -47,7 +45,6 @@ __all__ = [
     "ImageStore",
     "InvalidIndexError",
     "InvalidInputError",
-    "MissingLibraryError",
     "NotAStoreError",
     "ReadFailedError",
     "ReadOnlyStoreError",
@@ -64,34 +61,19 @@ __all__ = [
 ]
 
 
-class _Backend(NamedTuple):
-    """Where a backend's class is, and the library that it cannot do without."""
-
-    location: str
-    library: str
-
-
 _REGISTRY = {
-    "png": _Backend("storage_impl.png.PngStore", "PIL"),
-    "lmdb": _Backend("storage_impl.lmdb.LmdbStore", "lmdb"),
-    "hdf5": _Backend("storage_impl.hdf5.Hdf5Store", "h5py"),
+    "png": "storage_impl.png.PngBackend",
+    "lmdb": "storage_impl.lmdb.LmdbBackend",
+    "hdf5": "storage_impl.hdf5.Hdf5Backend",
 }
 
 
-class _Backends(Mapping[str, type[ImageStore]]):
+class _Backends(Mapping[str, type[Backend]]):
     """The backends by name; a class and its library are imported when it is looked up."""
 
-    def __getitem__(self, name: str) -> type[ImageStore]:
-        module, _, attribute = _REGISTRY[name].location.rpartition(".")
-        try:
-            backend: type[ImageStore] = getattr(import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            if error.name != _REGISTRY[name].library:
-                raise
-            raise MissingLibraryError(
-                f"the {name} backend needs {error.name}, which is not installed; "
-                f'run: pip install "storage_impl[{name}]"'
-            ) from error
+    def __getitem__(self, name: str) -> type[Backend]:
+        module, _, attribute = _REGISTRY[name].rpartition(".")
+        backend: type[Backend] = getattr(import_module(module), attribute)
         return backend
 
     def __contains__(self, name: object) -> bool:
@@ -107,7 +89,7 @@ class _Backends(Mapping[str, type[ImageStore]]):
         return f"<backends: {', '.join(_REGISTRY)}>"
 
 
-BACKENDS: Mapping[str, type[ImageStore]] = _Backends()
+BACKENDS: Mapping[str, type[Backend]] = _Backends()
 """The backends by name: "png", "lmdb" and "hdf5"."""
 
 
@@ -115,7 +97,8 @@ def create_store(
     path: str | os.PathLike[str],
     backend: str,
     *,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, int, int] | None,
+    encoding: str | None = None,
     durable: bool = True,
     **options: int | bool | None,
 ) -> ImageStore:
@@ -127,15 +110,19 @@ def create_store(
         The directory to make; its parent exists.
     backend : str
         A name in `BACKENDS`.
-    image_shape : tuple of int
-        (H, W, C) of each image, in pixels; C is 1, 3 or 4.
+    image_shape : tuple of int or None
+        (H, W, C) of each image, in pixels; C is 1, 3 or 4. None where it differs from image to
+        image.
+    encoding : {"raw", "png", "jpeg", "webp", "mixed"}, optional
+        What is stored of each image, see `storage_impl.codecs`. By default "raw", the pixels; the
+        png backend holds "png" and nothing else. "jpeg" is lossy: pixels come back changed.
     durable : bool, optional
         Whether what a write returned from survives a power cut. When False it survives
         the end of the process, and `ImageStore.close` syncs what this object wrote. It is
         kept with the store, and so are the options: they hold for every later opening.
     **options
-        Options of the backend: see `storage_impl.png.PngStore`,
-        `storage_impl.lmdb.LmdbStore` and `storage_impl.hdf5.Hdf5Store`.
+        Options of the encoding: see `storage_impl.codecs`; and of the backend: see
+        `storage_impl.lmdb.LmdbBackend` and `storage_impl.hdf5.Hdf5Backend`.
 
     Returns
     -------
@@ -146,24 +133,22 @@ def create_store(
     ------
     UnknownBackendError
         No backend has that name.
-    MissingLibraryError
-        The backend's library is not installed.
     InvalidInputError
-        `image_shape`, `durable` or an option is not of that kind.
+        `image_shape`, `encoding`, `durable` or an option is not of that kind.
     StoreExistsError
         `path` exists.
     StoreNotFoundError
         The parent of `path` does not exist.
-    StoreLockedError
-        Another process is making the same store at this moment.
     WriteFailedError
         The store could not be made; nothing is left of it.
     """
     if backend not in BACKENDS:
-        raise UnknownBackendError(
-            f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}"
-        )
-    return BACKENDS[backend].create(Path(os.path.abspath(path)), image_shape, durable, options)
+        raise UnknownBackendError(f"unknown backend {backend!r}; choose {_inputs.one_of(BACKENDS)}")
+    kind = BACKENDS[backend]
+    marker = _creation.marker_of(
+        kind, image_shape=image_shape, encoding=encoding, durable=durable, options=options
+    )
+    return ImageStore.create(kind, _creation.absolute(path), marker)
 
 
 def open_store(
@@ -178,7 +163,9 @@ def open_store(
     mode : {"r", "a"}, optional
         "r" for reading, "a" for reading and appending.
     verify : bool, optional
-        Whether to check each image against its checksum as it is read.
+        Whether to check the structure of the files before they are used, and each image against
+        its checksum as it is read. Without it a damaged file can end the process with a signal in
+        the library that reads it: open with it what comes from a stranger.
 
     Returns
     -------
@@ -197,8 +184,6 @@ def open_store(
         module of each backend.
     UnsupportedVersionError
         The store was written by a newer version of this package.
-    MissingLibraryError
-        The library of the store's backend is not installed.
     StoreLockedError
         `mode` is "a" and another writer has the store open.
     InvalidInputError
@@ -210,10 +195,22 @@ def open_store(
         raise InvalidInputError(f"mode must be 'r' or 'a', got {mode!r}")
     if not isinstance(verify, bool):
         raise InvalidInputError(f"verify must be True or False, got {verify!r}")
-    directory = Path(os.path.abspath(path))
+    directory = _creation.open_directory(_creation.absolute(path))
     marker = _marker.read(directory)
     if marker.backend not in BACKENDS:
         raise NotAStoreError(
-            f"{directory} names the backend {marker.backend!r}; there are {', '.join(BACKENDS)}"
+            f"{directory.path} names the backend {marker.backend!r}; "
+            f"this version has {_inputs.one_of(BACKENDS)}"
         )
-    return BACKENDS[marker.backend].open(directory, marker, mode, verify)
+    kind = BACKENDS[marker.backend]
+    try:
+        marker = _creation.marker_of(
+            kind,
+            image_shape=marker.image_shape,
+            encoding=marker.encoding,
+            durable=marker.durable,
+            options=marker.options,
+        )
+    except InvalidInputError as error:
+        raise NotAStoreError(f"{directory.path} is not a store: {_marker.NAME}: {error}") from error
+    return ImageStore.open(kind, directory, marker, mode, verify)

@@ -12,16 +12,16 @@ to one of the slots. Both lie in one sector, which a disk writes whole.
 
 import struct
 from contextlib import suppress
-from pathlib import Path
 
 from storage_impl._checksum import digest
-from storage_impl._files import pread, pwrite, sync
+from storage_impl._files import File, pread, pwrite, sync
 from storage_impl.errors import DamagedStoreError
 
 _BODY = struct.Struct("<QQQ")
 _SUM = struct.Struct("<Q")
 _SLOT = _BODY.size + _SUM.size
 SIZE = 2 * _SLOT
+_LIMIT = 1 << 62
 
 
 def _pack(count: int, serial: int) -> bytes:
@@ -34,14 +34,12 @@ INITIAL = bytes(_SLOT) + _pack(count=0, serial=1)
 
 
 class CommitRecord:
-    """The commit record in a file that the caller keeps open.
+    """The commit record at the start of a file.
 
     Parameters
     ----------
-    descriptor : int
-        The file, opened for reading, and for writing too where `commit` is called.
-    path : Path
-        Its name, for the error.
+    file : File
+        Opened for reading, and for writing too where `commit` is called.
 
     Attributes
     ----------
@@ -54,14 +52,14 @@ class CommitRecord:
         Neither slot is valid.
     """
 
-    def __init__(self, descriptor: int, path: Path) -> None:
-        self._descriptor = descriptor
-        data = pread(descriptor, SIZE, 0)
+    def __init__(self, file: File) -> None:
+        self._file = file
+        data = pread(file.fd, SIZE, 0)
         slots = [_unpack(0, data[:_SLOT]), _unpack(1, data[_SLOT:])]
         self._serial, self.count = max(filter(None, slots), default=(0, 0))
         if not self._serial:
             raise DamagedStoreError(
-                f"{path}: the commit record is damaged: neither of its slots is valid"
+                f"{file.path}: the commit record is damaged: neither of its slots is valid"
             )
         self._in_doubt = False
 
@@ -97,9 +95,9 @@ class CommitRecord:
 
     def _put(self, count: int, durable: bool) -> None:
         serial = self._serial + 1
-        pwrite(self._descriptor, _pack(count, serial), serial % 2 * _SLOT)
+        pwrite(self._file.fd, _pack(count, serial), serial % 2 * _SLOT)
         if durable:
-            sync(self._descriptor)
+            sync(self._file.fd)
         self._serial = serial
 
 
@@ -107,4 +105,6 @@ def _unpack(number: int, slot: bytes) -> tuple[int, int] | None:
     if len(slot) != _SLOT:
         return None
     count, serial, _ = _BODY.unpack_from(slot)
-    return (serial, count) if serial % 2 == number and slot == _pack(count, serial) else None
+    # No store commits so often that its serials end, nor holds more than an index can say.
+    sound = serial % 2 == number and serial < _LIMIT and count < _LIMIT
+    return (serial, count) if sound and slot == _pack(count, serial) else None

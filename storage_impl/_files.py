@@ -1,8 +1,13 @@
-"""Files as a store needs them: regular or refused, synced, locked, counted.
+"""Files as a store needs them: regular or refused, synced, opened from their directory.
 
-Names below a store may come from a stranger. A FIFO would hang the process that
-opens it and a symbolic link would lead it elsewhere, so nothing is opened here
-but regular files at the name itself.
+Names below a store may come from a stranger. A FIFO would hang the process that opens it, and a
+symbolic link would lead it elsewhere, so nothing is opened but regular files, and nothing by a
+path: a `Directory` is opened once and everything in it from its descriptor. A store that is open
+stays with its directory when that is renamed, and no link that is put in its way is followed.
+
+A descriptor is closed when nobody uses it any more. A thread that reads while another closes the
+store keeps its files open until it has read, and never reads from a number that meanwhile stands
+for another file.
 """
 
 import errno
@@ -15,16 +20,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from storage_impl.errors import NotAStoreError, StoreLockedError
-
-if sys.platform == "win32":  # pragma: no cover
-    import msvcrt
-else:
+if sys.platform != "win32":
     import fcntl
 
 # Absent on Windows: it has no FIFOs, and few may make links there.
-_REGULAR_ONLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_FLAGS = _REGULAR_ONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_REGULAR_ONLY = _NOFOLLOW | getattr(os, "O_NONBLOCK", 0)
+_ALWAYS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+_AT = os.open in os.supports_dir_fd
 
 
 # Deflate shrinks 1,032 times at most: what declares more than this holds is not what it says.
@@ -47,28 +51,165 @@ class DiskUsage(NamedTuple):
     allocated: int
 
 
-def open_regular(path: str | Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
-    """Open a file that must be a regular one, and return its descriptor.
+class File:
+    """A descriptor that is closed when nobody uses it any more.
+
+    Attributes
+    ----------
+    fd : int
+    path : Path
+        For messages.
+    """
+
+    __slots__ = ("fd", "path")
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self.fd = fd
+        self.path = path
+
+    def __del__(self, close=os.close) -> None:  # type: ignore[no-untyped-def]
+        # A network's file system may fail here; what was written was synced before. Of an opening
+        # that failed there is no descriptor.
+        with suppress(OSError, AttributeError):
+            close(self.fd)
+
+    def size(self) -> int:
+        """The length of the file in bytes."""
+        return os.fstat(self.fd).st_size
+
+
+class Directory(File):
+    """A directory that is open: names in it are looked up there, wherever it is moved.
+
+    Parameters
+    ----------
+    path : Path
+    parent : Directory, optional
+        The directory that it is in, where its name must be no link; else `path` says where it is.
 
     Raises
     ------
     OSError
-        As `os.open`, and with ``errno.ELOOP`` or ``errno.EINVAL`` for a symbolic link,
-        a directory, a FIFO, a socket or a device.
+        There is no directory of that name.
     """
-    descriptor = os.open(path, flags | _FLAGS, mode)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return descriptor
 
+    __slots__ = ()
 
-def check_regular(path: Path) -> os.stat_result:
-    """The status of a file that a library is about to open by its name."""
-    status = os.lstat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return status
+    def __init__(self, path: Path, parent: "Directory | None" = None) -> None:
+        if not _AT:  # pragma: no cover
+            check_directory(path)
+            super().__init__(-1, path)
+            return
+        flags = os.O_RDONLY | _DIRECTORY | _ALWAYS
+        if parent is None:
+            fd = os.open(path, flags)
+        else:
+            fd = os.open(path.name, flags | _NOFOLLOW, dir_fd=parent.fd)
+        super().__init__(fd, path)
+
+    @property
+    def _fd(self) -> int | None:
+        return self.fd if _AT else None
+
+    def _name(self, name: str) -> str:
+        return name if _AT else str(self.path / name)
+
+    def identity(self) -> tuple[int, int]:
+        """What tells this directory from all others: device and inode."""
+        status = os.fstat(self.fd) if _AT else os.stat(self.path)
+        return status.st_dev, status.st_ino
+
+    def open(self, name: str, flags: int = os.O_RDONLY, mode: int = 0o666) -> File:
+        """Open a file of this directory, which must be a regular one.
+
+        Raises
+        ------
+        OSError
+            As `os.open`, and with ``errno.ELOOP`` or ``errno.EINVAL`` for a symbolic link,
+            a directory, a FIFO, a socket or a device.
+        """
+        fd = os.open(self._name(name), flags | _REGULAR_ONLY | _ALWAYS, mode, dir_fd=self._fd)
+        file = File(fd, self.path / name)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(file.path))
+        return file
+
+    def subdirectory(self, name: str) -> "Directory":
+        """Open a directory of this one, and no link to one."""
+        return Directory(self.path / name, self)
+
+    def status(self, name: str) -> os.stat_result:
+        """The status of what has that name, of a link its own."""
+        return os.stat(self._name(name), dir_fd=self._fd, follow_symlinks=False)
+
+    def regular(self, name: str) -> os.stat_result:
+        """The status of a file that a library is about to open by its name; OSError if no file."""
+        status = self.status(name)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(self.path / name))
+        return status
+
+    def has(self, name: str) -> bool:
+        """Whether there is anything of that name."""
+        try:
+            self.status(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def names(self) -> list[str]:
+        """The names in it, in no order."""
+        return os.listdir(self.fd if _AT else self.path)
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The whole content of a regular file of at most `limit` bytes, else ``errno.EFBIG``."""
+        file = self.open(name)
+        size = file.size()
+        if size > limit:
+            raise OSError(errno.EFBIG, f"{size:,} bytes, at most {limit:,} are possible")
+        return pread(file.fd, size, 0)
+
+    def write(self, name: str, data: bytes | memoryview, *, durable: bool) -> None:
+        """Write a file that did not exist; a leftover of the same name is replaced."""
+        file = self.new(name)
+        write_all(file.fd, data)
+        if durable:
+            sync(file.fd)
+
+    def new(self, name: str) -> File:
+        """Open a file for writing that did not exist; a leftover of the same name is replaced."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        try:
+            return self.open(name, flags)
+        except FileExistsError:
+            self.remove(name)
+            return self.open(name, flags)
+
+    def make(self, name: str) -> None:
+        """Make a directory."""
+        os.mkdir(self._name(name), dir_fd=self._fd)
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename a file, over another where there is one."""
+        os.replace(self._name(old), self._name(new), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        os.unlink(self._name(name), dir_fd=self._fd)
+
+    def remove_directory(self, name: str) -> None:
+        """Remove an empty directory."""
+        os.rmdir(self._name(name), dir_fd=self._fd)
+
+    def sync_name(self, name: str) -> None:
+        """Bring a file's content to the disk."""
+        # Windows syncs only what is open for writing; elsewhere the owner alone may have the right.
+        sync(self.open(name, os.O_RDWR if os.name == "nt" else os.O_RDONLY).fd)
+
+    def sync(self) -> None:
+        """Bring the names in it to the disk, where the system can."""
+        if os.name != "nt":
+            os.fsync(self.fd)
 
 
 def check_directory(path: str | Path) -> None:
@@ -77,175 +218,47 @@ def check_directory(path: str | Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(path))
 
 
-def read_regular(path: str | Path, limit: int) -> bytes:
-    """The whole content of a regular file of at most `limit` bytes.
-
-    Raises
-    ------
-    OSError
-        As `open_regular`, and with ``errno.EFBIG`` when the file is longer.
-    """
-    descriptor = open_regular(path)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size > limit:
-            raise OSError(errno.EFBIG, f"{size:,} bytes, more than the {limit:,} possible")
-        return os.read(descriptor, size)
-    finally:
-        os.close(descriptor)
-
-
-def write_new(path: str | Path, data: bytes | memoryview, *, durable: bool) -> None:
-    """Write a file that did not exist; a leftover of the same name is replaced."""
-    try:
-        descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-    except FileExistsError:
-        os.unlink(path)
-        descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-    try:
-        write_all(descriptor, data)
-        if durable:
-            sync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_all(descriptor: int, data: bytes | memoryview) -> None:
+def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write all of `data`, however often the system takes only a part."""
-    written = os.write(descriptor, data)
+    written = os.write(fd, data)
     if written < len(data):
         rest = memoryview(data)[written:]
         while rest:
-            rest = rest[os.write(descriptor, rest) :]
+            rest = rest[os.write(fd, rest) :]
 
 
 if hasattr(os, "pread"):
     pread = os.pread
 
-    def pwrite(descriptor: int, data: bytes, offset: int) -> None:
+    def pwrite(fd: int, data: bytes, offset: int) -> None:
         """Write all of `data` at `offset`."""
         while data:
-            written = os.pwrite(descriptor, data, offset)
+            written = os.pwrite(fd, data, offset)
             data = data[written:]
             offset += written
 
 else:  # pragma: no cover
     _position = threading.Lock()  # which all threads share
 
-    def pread(descriptor: int, length: int, offset: int) -> bytes:
+    def pread(fd: int, length: int, offset: int) -> bytes:
         """Read up to `length` bytes at `offset`."""
         with _position:
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            return os.read(descriptor, length)
+            os.lseek(fd, offset, os.SEEK_SET)
+            return os.read(fd, length)
 
-    def pwrite(descriptor: int, data: bytes, offset: int) -> None:
+    def pwrite(fd: int, data: bytes, offset: int) -> None:
         """Write all of `data` at `offset`."""
         with _position:
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            write_all(descriptor, data)
+            os.lseek(fd, offset, os.SEEK_SET)
+            write_all(fd, data)
 
 
-def sync(descriptor: int) -> None:
+def sync(fd: int) -> None:
     """Bring a file's content to the disk, and not only to the disk's own cache."""
     if sys.platform == "darwin":  # pragma: no cover
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
     else:
-        os.fsync(descriptor)
-
-
-def sync_file(path: str | Path) -> None:
-    """Bring a file's content to the disk."""
-    # Windows syncs only what is open for writing; elsewhere the owner alone may have the right.
-    descriptor = open_regular(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        sync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_directory(path: str | Path) -> None:
-    """Bring a directory's entries to the disk, where the system can."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-class WriterLock:
-    """The lock that a writer holds: one process, and there one store.
-
-    The system frees it when the process ends, however it ends.
-
-    Parameters
-    ----------
-    path : Path
-        The lock file, made when missing.
-
-    Raises
-    ------
-    StoreLockedError
-        Another writer holds it.
-    NotAStoreError
-        Something else than a regular file has its name.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO):
-                raise NotAStoreError(f"{path}: the lock file is not a regular file") from error
-            raise
-        try:
-            _lock(self._descriptor)
-        except OSError as error:
-            os.close(self._descriptor)
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise  # a file system without locks
-            raise StoreLockedError(
-                error.errno,
-                f"{path.parent} is open for writing in another store object or process; "
-                "close that one first, or open for reading",
-            ) from None
-
-    def is_at(self, path: Path) -> bool:
-        """Whether `path` is still the file that was locked."""
-        try:
-            return os.path.samestat(os.stat(path), os.fstat(self._descriptor))
-        except FileNotFoundError:
-            return False
-
-    def release(self) -> None:
-        """Free the lock; the file stays, for removing it would race with the next writer."""
-        # A child that was forked meanwhile shares the lock, and closing would leave it to it.
-        _unlock(self._descriptor)
-        os.close(self._descriptor)
-
-    def abandon(self) -> None:
-        """Let go of a lock that another process or store goes on holding."""
-        os.close(self._descriptor)
-
-
-if sys.platform == "win32":  # pragma: no cover
-
-    def _lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-
-    def _unlock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-
-else:
-
-    def _lock(descriptor: int) -> None:
-        # flock, not lockf: the locks of lockf do not exclude a second writer in one process,
-        # and closing any descriptor of the file would drop them.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def _unlock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.fsync(fd)
 
 
 def disk_usage(directory: Path) -> DiskUsage:

@@ -5,14 +5,15 @@ works with, or raises an error that says what was given and what is accepted.
 """
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
+from storage_impl._records import Shape
 from storage_impl.errors import InvalidIndexError, InvalidInputError
 
 CHANNELS = (1, 3, 4)
@@ -25,20 +26,15 @@ Labels = NDArray[np.integer[Any]] | Iterable[int]
 Selection = slice | Sequence[int] | NDArray[np.integer[Any]] | None
 
 
-class Chunk(NamedTuple):
-    """Images on their way into a store: C-contiguous (n, H, W, C), and labels (n,)."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-
-
-def image_shape(value: object) -> tuple[int, int, int]:
-    """(H, W, C) as plain integers."""
+def image_shape(value: object) -> Shape | None:
+    """(H, W, C) as plain integers, or None."""
+    if value is None:
+        return None
     try:
         height, width, channels = (_integer(side) for side in value)  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         raise InvalidInputError(
-            f"image_shape must be three integers (height, width, channels), got {value!r}"
+            f"image_shape must be None or three integers (height, width, channels), got {value!r}"
         ) from None
     if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
         raise InvalidInputError(
@@ -51,15 +47,31 @@ def image_shape(value: object) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def one_image(value: object, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """One image as a C-contiguous array of exactly `shape`."""
+def one_image(value: object, shape: Shape | None) -> NDArray[np.uint8]:
+    """One image as a C-contiguous array, of exactly `shape` unless that is None."""
     if not isinstance(value, np.ndarray):
         raise InvalidInputError(
             f"an image must be a numpy array of uint8, got {type(value).__name__}; "
             "np.asarray(image) converts most image objects"
         )
-    _check_array("an image", value, shape, ("height", "width", "channels"))
+    if shape is None:
+        _check_any_shape("an image", value, 3)
+    else:
+        _check_array("an image", value, shape, ("height", "width", "channels"))
     return np.ascontiguousarray(value)
+
+
+def check_images(images: NDArray[Any], shape: Shape | None) -> None:
+    """Raise InvalidInputError unless an array holds images, of `shape` unless that is None."""
+    if images.ndim == 3:
+        raise InvalidInputError(
+            f"images must be (N, height, width, channels), got shape {images.shape}; "
+            "write_one takes a single image"
+        )
+    if shape is None:
+        _check_any_shape("images", images, 4)
+    else:
+        _check_array("images", images, (len(images) if images.ndim else 0, *shape), None)
 
 
 def one_label(value: object) -> int:
@@ -73,51 +85,6 @@ def one_label(value: object) -> int:
     if not _INT64.min <= label <= _INT64.max:
         raise InvalidInputError(f"a label must fit int64 (-2**63 to 2**63 - 1), got {label}")
     return label
-
-
-def chunks(
-    images: Images, labels: Labels, shape: tuple[int, int, int], chunk_bytes: int
-) -> Iterator[Chunk]:
-    """What `write_many` was given, in pieces.
-
-    Arrays and sequences are checked whole before this returns. What can only be
-    iterated is checked on the way: the caller undoes what it staged.
-
-    Parameters
-    ----------
-    images, labels
-        As given to `write_many`.
-    shape
-        (H, W, C) of each image.
-    chunk_bytes
-        Pixels gathered from an iterable at most, in bytes, but one image at least.
-        An array that is C-contiguous is one piece, never copied.
-    """
-    if isinstance(images, np.ndarray):
-        if images.ndim == 3:
-            raise InvalidInputError(
-                f"images must be (N, height, width, channels), got shape {images.shape}; "
-                "write_one takes a single image"
-            )
-        _check_array("images", images, (len(images) if images.ndim else 0, *shape), None)
-        checked = _label_array(labels, len(images))
-        return _split_array(images, checked, shape, chunk_bytes)
-    if _is_text(images) or not isinstance(images, Iterable):
-        raise InvalidInputError(
-            "images must be an array (N, height, width, channels) of uint8 or an iterable of "
-            f"images, got {type(images).__name__}"
-        )
-    if isinstance(images, Sequence):
-        for image in images:
-            one_image(image, shape)
-        labels = _label_array(labels, len(images))
-    elif isinstance(labels, np.ndarray):
-        labels = _label_array(labels, labels.size)
-    if _is_text(labels) or not isinstance(labels, Iterable):
-        raise InvalidInputError(
-            f"labels must be integers, as many as images, got {type(labels).__name__}"
-        )
-    return _gather(iter(images), iter(labels), shape, chunk_bytes)
 
 
 def selection(value: Selection, count: int) -> range | NDArray[np.int64]:
@@ -167,6 +134,16 @@ def index(value: SupportsIndex, count: int) -> int:
     return _position(value, count, "an index must be an integer")
 
 
+def from_the_end(value: Sequence[int] | NDArray[np.integer[Any]], count: int) -> Selection:
+    """Indices of which those below 0 count from the end."""
+    if all(type(item) is int and item >= 0 for item in value):
+        return value
+    indices = np.asarray(value)
+    if indices.dtype.kind != "i":
+        return value
+    return np.where((indices < 0) & (indices >= -count), indices + count, indices)
+
+
 def output(value: object, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """The caller's array for the images that a read returns."""
     if not isinstance(value, np.ndarray):
@@ -190,6 +167,19 @@ def whole_number(name: str, value: object, low: int, high: int | None = None) ->
     if number < low or (high is not None and number > high):
         raise InvalidInputError(f"{name} must be {accepted}, got {value!r}")
     return number
+
+
+def choice(name: str, value: object, accepted: Sequence[str]) -> str:
+    """One of several words."""
+    if not isinstance(value, str) or value not in accepted:
+        raise InvalidInputError(f"{name} must be {one_of(accepted)}, got {value!r}")
+    return value
+
+
+def one_of(words: Iterable[object]) -> str:
+    """Words for a message: "png, jpeg or webp"."""
+    *others, last = map(str, words)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def boolean(name: str, value: object) -> bool:
@@ -231,6 +221,20 @@ def _accepted(count: int) -> str:
     return f"0 to {count - 1}" if count else "but the store is empty"
 
 
+def _check_any_shape(what: str, array: NDArray[Any], dimensions: int) -> None:
+    if array.dtype != np.uint8:
+        raise InvalidInputError(f"{what} must be uint8, got {array.dtype}")
+    wanted = ("N", "height", "width", "channels")[-dimensions:]
+    if array.ndim != dimensions:
+        raise InvalidInputError(f"{what} must be ({', '.join(wanted)}), got shape {array.shape}")
+    try:
+        image_shape(array.shape[-3:])
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"{what}: {str(error).replace('image_shape', 'the shape')}"
+        ) from None
+
+
 def _check_array(
     what: str,
     array: NDArray[Any],
@@ -247,7 +251,7 @@ def _check_array(
         )
 
 
-def _label_array(labels: Labels, count: int) -> NDArray[np.int64]:
+def label_array(labels: Labels, count: int) -> NDArray[np.int64]:
     if _is_text(labels):
         raise InvalidInputError(f"labels must be integers, got {type(labels).__name__}")
     if isinstance(labels, Iterable) and not isinstance(labels, np.ndarray):
@@ -275,48 +279,3 @@ def _label_list(labels: Sequence[int]) -> NDArray[np.int64]:
         with suppress(OverflowError):
             return np.array(labels, np.int64)
     return np.array([one_label(label) for label in labels], np.int64)
-
-
-def _split_array(
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    shape: tuple[int, int, int],
-    chunk_bytes: int,
-) -> Iterator[Chunk]:
-    if images.flags.c_contiguous:
-        step = max(len(images), 1)
-    else:
-        step = max(chunk_bytes // (shape[0] * shape[1] * shape[2]), 1)
-    for start in range(0, len(images), step):
-        part = slice(start, start + step)
-        yield Chunk(np.ascontiguousarray(images[part]), np.ascontiguousarray(labels[part]))
-
-
-def _gather(
-    images: Iterator[NDArray[np.uint8]],
-    labels: Iterator[int],
-    shape: tuple[int, int, int],
-    chunk_bytes: int,
-) -> Iterator[Chunk]:
-    capacity = max(chunk_bytes // (shape[0] * shape[1] * shape[2]), 1)
-    total = 0
-    nothing = object()
-    while True:
-        pixels: NDArray[np.uint8] | None = None
-        numbers: list[int] = []
-        for image in islice(images, capacity):
-            label = next(labels, nothing)
-            if label is nothing:
-                raise InvalidInputError(
-                    f"labels ended after {total + len(numbers):,}, there are more images"
-                )
-            if pixels is None:
-                pixels = np.empty((capacity, *shape), np.uint8)
-            pixels[len(numbers)] = one_image(image, shape)
-            numbers.append(one_label(label))
-        if pixels is None:
-            break
-        total += len(numbers)
-        yield Chunk(pixels[: len(numbers)], np.array(numbers, np.int64))
-    if next(labels, nothing) is not nothing:
-        raise InvalidInputError(f"images ended after {total:,}, there are more labels")

@@ -2,20 +2,21 @@
 
 ::
 
-    {"format": "storage_impl", "format_version": 1, "backend": "lmdb",
+    {"format": "storage_impl", "format_version": 1, "backend": "lmdb", "encoding": "raw",
      "image_shape": [32, 32, 3], "durable": true, "options": {"readahead": true}}
+
+`image_shape` is null where shapes differ from image to image.
 """
 
 import json
-from pathlib import Path
 from typing import NamedTuple
 
-from storage_impl import _inputs
-from storage_impl._files import read_regular, write_new
+from storage_impl import _inputs, codecs
+from storage_impl._files import Directory
+from storage_impl._records import Shape
 from storage_impl.errors import (
     InvalidInputError,
     NotAStoreError,
-    StoreNotFoundError,
     UnsupportedVersionError,
     read_error,
 )
@@ -24,7 +25,8 @@ NAME = "store.json"
 FORMAT = "storage_impl"
 FORMAT_VERSION = 1
 
-Options = dict[str, int | bool | None]
+OptionValue = int | bool | None
+Options = dict[str, OptionValue]
 
 _LIMIT = 4096  # bytes; the longest that `write` makes is a tenth of it
 
@@ -36,69 +38,76 @@ class Marker(NamedTuple):
     ----------
     backend : str
         The backend's name in `storage_impl.BACKENDS`.
-    image_shape : tuple of int
-        (H, W, C) of each image.
+    encoding : str
+        What is stored of each image: a name in `storage_impl.codecs.ENCODINGS`.
+    image_shape : tuple of int or None
+        (H, W, C) of each image; None where it differs from image to image.
     durable : bool
         Whether each write is synced before it returns.
     options : dict
-        The backend's options, by name.
+        The options of the backend and of the encoding, by name.
     """
 
     backend: str
-    image_shape: tuple[int, int, int]
+    encoding: str
+    image_shape: Shape | None
     durable: bool
     options: Options
 
+    @property
+    def row_bytes(self) -> int | None:
+        """Bytes of each record where all are raw and of one shape; else None."""
+        if self.encoding != "raw" or self.image_shape is None:
+            return None
+        height, width, channels = self.image_shape
+        return height * width * channels
 
-def write(directory: Path, marker: Marker) -> None:
+
+def write(directory: Directory, marker: Marker) -> None:
     """Write `store.json` into a directory that has none."""
     text = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION} | marker._asdict())
-    write_new(directory / NAME, (text + "\n").encode(), durable=marker.durable)
+    directory.write(NAME, (text + "\n").encode(), durable=marker.durable)
 
 
-def read(directory: Path) -> Marker:
-    """Read and check `store.json`.
+def read(directory: Directory) -> Marker:
+    """Read and check `store.json`; the options are left to the backend to check.
 
     Raises
     ------
-    StoreNotFoundError
-        `directory` does not exist.
     NotAStoreError
-        It is no directory, or its `store.json` is missing or not what `write` makes.
+        `store.json` is missing or not what `write` makes.
     UnsupportedVersionError
         It was written by a newer version.
     ReadFailedError
         The system failed the read.
     """
+    path = directory.path
     try:
-        text = read_regular(directory / NAME, _LIMIT)
-    except (FileNotFoundError, NotADirectoryError):
-        if not directory.exists():
-            raise StoreNotFoundError(
-                f"{directory} does not exist; create_store makes a new store"
-            ) from None
-        raise NotAStoreError(f"{directory} is not a store: it holds no {NAME}") from None
+        text = directory.read(NAME, _LIMIT)
+    except FileNotFoundError:
+        raise NotAStoreError(f"{path} is not a store: it holds no {NAME}") from None
     except OSError as error:
-        failure = read_error(f"{directory / NAME} cannot be read", error)
+        failure = read_error(f"{path / NAME} cannot be read", error)
         raise (failure if isinstance(failure, OSError) else NotAStoreError(str(failure))) from error
     try:
         content = json.loads(text)
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-            raise NotAStoreError(f"{directory} is not a store: {NAME} does not name its format")
+            raise NotAStoreError(f"{path} is not a store: {NAME} does not name its format")
         version = _inputs.whole_number("format_version", content.pop("format_version", None), 1)
         if version > FORMAT_VERSION:
             raise UnsupportedVersionError(
-                f"{directory} is in format version {version}, this storage_impl reads up to "
+                f"{path} is in format version {version}, this storage_impl reads up to "
                 f"{FORMAT_VERSION}; install a newer storage_impl"
             )
         marker = Marker(**content)
         if not isinstance(marker.backend, str) or not isinstance(marker.options, dict):
             raise InvalidInputError("backend must be a string and options an object")
-        shape = _inputs.image_shape(marker.image_shape)
         return marker._replace(
-            image_shape=shape, durable=_inputs.boolean("durable", marker.durable)
+            encoding=_inputs.choice("encoding", marker.encoding, codecs.ENCODINGS),
+            image_shape=_inputs.image_shape(marker.image_shape),
+            durable=_inputs.boolean("durable", marker.durable),
         )
     except (NotAStoreError, UnsupportedVersionError):
         raise
     except (InvalidInputError, ValueError, TypeError, RecursionError) as error:
-        raise NotAStoreError(f"{directory} is not a store: {NAME} is damaged: {error}") from error
+        raise NotAStoreError(f"{path} is not a store: {NAME} is damaged: {error}") from error

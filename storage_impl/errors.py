@@ -7,7 +7,6 @@ that fits as well, so code that knows nothing of this package catches it too::
     |-- InvalidInputError (ValueError)         images, labels, options: nothing was written
     |   `-- InvalidIndexError (IndexError)     an index the store does not have
     |-- UnknownBackendError (ValueError)
-    |-- MissingLibraryError (ImportError)      the backend's library is not installed
     |-- StoreExistsError (FileExistsError)
     |-- StoreNotFoundError (FileNotFoundError)
     |-- StoreLockedError (BlockingIOError)     another writer has the store open
@@ -42,10 +41,6 @@ class InvalidIndexError(InvalidInputError, IndexError):
 
 class UnknownBackendError(StorageError, ValueError):
     """No backend has that name."""
-
-
-class MissingLibraryError(StorageError, ImportError):
-    """The library of a backend is not installed."""
 
 
 class StoreExistsError(StorageError, FileExistsError):
@@ -121,19 +116,22 @@ class DamagedImageError(DamagedStoreError):
         return f"{noun} {shown}: {self.args[0]}"
 
 
-# Errors of the system that are about this machine or this moment, not about the store.
-_NOT_DAMAGE = frozenset(
+# Errors of the system that say that a store is not what was written; all others, and there are
+# many, are about this machine or this moment.
+_DAMAGE = frozenset(
     {
-        errno.EACCES,
-        errno.EAGAIN,
-        errno.EIO,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOMEM,
-        errno.EPERM,
-        errno.ESTALE,
+        None,
+        errno.EFBIG,
+        errno.EINVAL,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ENOTEMPTY,
+        errno.ENXIO,
     }
 )
+_LIBRARIES = frozenset({"storage_impl", "h5py", "lmdb", "numpy", "PIL", "simplejpeg", "xxhash"})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -144,6 +142,21 @@ def _number(cause: BaseException) -> int | None:
         text = str(cause)
         number = next((n for n in errno.errorcode if text.endswith(os.strerror(n))), None)
     return number
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether this package, or a library that it calls, raised an error.
+
+    The handler of a signal runs in the midst of whatever is called, and may raise anything,
+    TimeoutError (an OSError) for instance: that is not this package's to catch and to explain.
+    """
+    traceback = error.__traceback__
+    if traceback is None:
+        return True
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    module = str(traceback.tb_frame.f_globals.get("__name__", ""))
+    return module.partition(".")[0] in _LIBRARIES
 
 
 def write_error(what: str, cause: BaseException, state: str) -> WriteFailedError:
@@ -160,7 +173,7 @@ def read_error(what: str, cause: BaseException, index: int | None = None) -> Sto
     number = _number(cause)
     if number in _FULL:  # some libraries make files of their own when they open one
         return StoreFullError(number, f"{what}: {cause}; free some space and call again")
-    if number in _NOT_DAMAGE:
+    if number not in _DAMAGE:
         return ReadFailedError(number, f"{what}: {cause}")
     if index is not None:
         return DamagedImageError(f"{what}: {cause}", [index])

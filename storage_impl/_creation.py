@@ -1,0 +1,204 @@
+"""Making a store, and opening the one that is there.
+
+A store is made aside, under a name of its own, and renamed: a creation that was cut short leaves a
+hidden directory that the next one removes, and never half a store. Of several processes that make
+the same store at once, one succeeds and the others find that it exists.
+"""
+
+import errno
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from storage_impl import _inputs, _lock, _marker, codecs
+from storage_impl._files import Directory
+from storage_impl._lock import WriterLock
+from storage_impl._marker import Marker, Options
+from storage_impl.backend import Backend
+from storage_impl.errors import (
+    DamagedStoreError,
+    InvalidInputError,
+    NotAStoreError,
+    StorageError,
+    StoreExistsError,
+    StoreLockedError,
+    StoreNotFoundError,
+    is_ours,
+    read_error,
+    write_error,
+)
+
+_ASIDE = ".storage_impl-"  # short, since a name may have 255 bytes only
+_MAKING = ".making"
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """A path that stays the same when the working directory changes."""
+    try:
+        text = os.fspath(path)
+        if "\0" in text:
+            raise InvalidInputError(f"a path holds no NUL character, got {path!r}")
+        return Path(os.path.abspath(text))
+    except FileNotFoundError as error:
+        raise StoreNotFoundError(f"{path} is relative to a directory that is gone") from error
+    except TypeError as error:
+        raise InvalidInputError(f"a path must be a string or a path, got {path!r}") from error
+
+
+def check_options(kind: type[Backend], encoding: str, options: dict[str, Any]) -> Options:
+    """The options of a backend and of an encoding, with their defaults.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such option, or its value is not accepted.
+    """
+    of_encoding = codecs.OPTIONS.get(encoding, {})
+    accepted = of_encoding | kind.defaults
+    for name in options:
+        if name not in accepted:
+            raise InvalidInputError(
+                f"{kind.name} with encoding {encoding!r} has no option {name!r}; "
+                f"it accepts {_inputs.one_of(accepted) if accepted else 'none'}"
+            )
+    merged = accepted | options
+    return kind.check_options(
+        {
+            name: _inputs.whole_number(name, value, *codecs.LIMITS[name])
+            if name in of_encoding
+            else kind.check_option(name, value)
+            for name, value in merged.items()
+        }
+    )
+
+
+def marker_of(
+    kind: type[Backend],
+    *,
+    image_shape: object,
+    encoding: object,
+    durable: object,
+    options: dict[str, Any],
+) -> Marker:
+    """What a new store is to be, checked."""
+    encoding = kind.encodings[0] if encoding is None else encoding
+    encoding = _inputs.choice("encoding", encoding, codecs.ENCODINGS)
+    if encoding not in kind.encodings:
+        raise InvalidInputError(
+            f"the {kind.name} backend holds the encoding {_inputs.one_of(kind.encodings)}, "
+            f"got {encoding!r}"
+        )
+    shape = _inputs.image_shape(image_shape)
+    if shape is not None:
+        codecs.check_channels(encoding, shape[2])
+    return Marker(
+        kind.name,
+        encoding,
+        shape,
+        _inputs.boolean("durable", durable),
+        check_options(kind, encoding, options),
+    )
+
+
+def create(kind: type[Backend], path: Path, marker: Marker) -> tuple[Directory, WriterLock]:
+    """Make an empty store, and return its directory, locked for writing."""
+    if os.path.lexists(path):
+        raise StoreExistsError(
+            f"{path} exists; open_store(..., mode='a') appends to a store, or choose another path"
+        )
+    if not path.parent.is_dir():
+        raise StoreNotFoundError(f"{path.parent} is not a directory; make it first")
+    made: Path | None = None
+    lock: WriterLock | None = None
+    try:
+        parent = Directory(path.parent)
+        _remove_leftovers(parent)
+        directory, lock = _make_aside(parent)
+        made = directory.path
+        kind.make(directory, marker)
+        _marker.write(directory, marker)
+        if marker.durable:
+            directory.sync()
+        if os.name == "nt":  # pragma: no cover - it renames no directory that holds an open file
+            lock.release()
+            lock = None
+        os.rename(made, path)
+        made = directory.path = path
+        if lock is None:  # pragma: no cover
+            lock = WriterLock(directory)
+        lock.note(directory)
+        if marker.durable:
+            parent.sync()
+        return directory, lock
+    except BaseException as error:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+        if lock is not None:
+            lock.release()
+        if isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise StoreExistsError(
+                f"another process has just made {path}; open_store opens it"
+            ) from None
+        if is_foreign(error, kind):
+            raise write_error(f"{path} could not be created", error, "was not made") from error
+        raise
+
+
+def _make_aside(parent: Directory) -> tuple[Directory, WriterLock]:
+    """Make the directory that a store is made in, and lock it."""
+    while True:
+        name = f"{_ASIDE}{secrets.token_hex(8)}{_MAKING}"
+        parent.make(name)
+        # Another creation may take it for a leftover until it is locked.
+        with suppress(FileNotFoundError, StoreLockedError):
+            directory = parent.subdirectory(name)
+            lock = WriterLock(directory)
+            if parent.has(name):
+                return directory, lock
+
+
+def _remove_leftovers(parent: Directory) -> None:
+    """Remove what creations that were cut short left here."""
+    for name in parent.names():
+        if not (name.startswith(_ASIDE) and name.endswith(_MAKING)):
+            continue
+        with suppress(OSError, StorageError):  # it is another's, or is being made at this moment
+            leftover = parent.subdirectory(name)
+            lock = WriterLock(leftover)
+            shutil.rmtree(leftover.path, ignore_errors=True)
+            lock.release()
+
+
+def open_directory(path: Path) -> Directory:
+    """Open the directory of a store."""
+    try:
+        return Directory(path)
+    except FileNotFoundError:
+        raise StoreNotFoundError(f"{path} does not exist; create_store makes a new store") from None
+    except NotADirectoryError:
+        if not os.path.lexists(path):
+            raise StoreNotFoundError(f"{path} does not exist") from None
+        raise NotAStoreError(f"{path} is not a store: it is no directory") from None
+    except OSError as error:
+        failure = read_error(f"{path} cannot be opened", error)
+        if isinstance(failure, DamagedStoreError):
+            failure = NotAStoreError(str(failure))
+        raise failure from error
+
+
+def check_not_copied(directory: Directory) -> None:
+    """Raise DamagedStoreError for a copy that was made while a writer had the store open."""
+    if _lock.copied(directory):
+        raise DamagedStoreError(
+            f"{directory.path} was copied while it was open for writing, and parts of it may be "
+            "of different moments; copy it again while no writer has it open, or, where the "
+            "original is lost, open it with verify=True, which checks all of it first"
+        )
+
+
+def is_foreign(error: BaseException, kind: type[Backend]) -> bool:
+    """Whether an error is a library's or the system's, and not yet one of `errors`."""
+    return isinstance(error, kind.errors) and not isinstance(error, StorageError) and is_ours(error)

@@ -1,0 +1,86 @@
+"""Images as a backend stores them: their bytes, shapes, labels and checksums together."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Shape = tuple[int, int, int]
+
+
+class Records(NamedTuple):
+    """Images on their way into a store or out of it.
+
+    Attributes
+    ----------
+    data : ndarray or list of bytes
+        What is stored of each image. Of raw images of one shape the pixels, (n, bytes) uint8,
+        C-contiguous; of all others n strings of bytes.
+    shapes : ndarray
+        (n, 3) uint32: height, width and channels of each image. Of images of one shape it is a
+        view that repeats one row.
+    labels : ndarray
+        (n,) int64.
+    checksums : ndarray
+        (n,) uint64, see `storage_impl._checksum`.
+    """
+
+    data: NDArray[np.uint8] | list[bytes]
+    shapes: NDArray[np.uint32]
+    labels: NDArray[np.int64]
+    checksums: NDArray[np.uint64]
+
+    @property
+    def count(self) -> int:
+        """The number of images: ``len`` of a named tuple is that of its fields."""
+        return len(self.labels)
+
+    def part(self, part: slice) -> Self:
+        """Some of the images; the arrays are views."""
+        return type(self)(*(field[part] for field in self))
+
+
+def empty(count: int, rows: NDArray[np.uint8], shape: Shape) -> Records:
+    """Records of raw images of one shape, to be filled; `rows` is (count, bytes) uint8."""
+    return Records(
+        rows, same_shape(count, shape), np.empty(count, np.int64), np.empty(count, np.uint64)
+    )
+
+
+def same_shape(count: int, shape: Shape) -> NDArray[np.uint32]:
+    """The shapes of `count` images of one shape, (count, 3) uint32, without taking memory."""
+    return np.broadcast_to(np.array(shape, np.uint32), (count, 3))
+
+
+def shapes_of(shapes: Sequence[Shape]) -> NDArray[np.uint32]:
+    """Shapes as an array, (n, 3) uint32."""
+    return np.array(shapes, np.uint32).reshape(len(shapes), 3)
+
+
+def split(batches: Iterable[Records], at_most: int, images: int | None = None) -> Iterator[Records]:
+    """Cut batches into parts of at most `at_most` bytes, but one image at least.
+
+    Parameters
+    ----------
+    batches : iterable of Records
+    at_most : int
+        Bytes of data in a part.
+    images : int, optional
+        Images in a part at most, too.
+    """
+    for batch in batches:
+        if isinstance(batch.data, np.ndarray):
+            step = min(max(at_most // batch.data.shape[1], 1), images or batch.count)
+            for start in range(0, batch.count, step):
+                yield batch.part(slice(start, start + step))
+            continue
+        start = held = 0
+        for stop, data in enumerate(batch.data):
+            full = held + len(data) > at_most or (images is not None and stop - start == images)
+            if stop > start and full:
+                yield batch.part(slice(start, stop))
+                start, held = stop, 0
+            held += len(data)
+        if start < batch.count:
+            yield batch.part(slice(start, batch.count))

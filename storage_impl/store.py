@@ -1,0 +1,799 @@
+"""A store as its user sees it, and the promise that a write is all or nothing.
+
+`ImageStore` is the same for all backends. It checks what it is given, encodes and decodes,
+compares checksums, and commits or undoes each write; what is in the files is for a
+`storage_impl.backend.Backend` to know.
+"""
+
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, SupportsIndex, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_impl import _batches, _creation, _files, _inputs, _marker, _records, codecs
+from storage_impl._batches import Batches, Encoded
+from storage_impl._checksum import checksum, checksums, shape_key
+from storage_impl._files import Directory, DiskUsage
+from storage_impl._inputs import Images, Labels, Selection
+from storage_impl._lock import WriterLock
+from storage_impl._marker import Marker
+from storage_impl._records import Records, Shape
+from storage_impl.backend import Backend, Wanted
+from storage_impl.errors import (
+    ClosedStoreError,
+    DamagedImageError,
+    DamagedStoreError,
+    InvalidInputError,
+    ReadOnlyStoreError,
+    StoreNotFoundError,
+    read_error,
+    write_error,
+)
+
+Image = NDArray[np.uint8]
+
+_CHECKED_BYTES = 1 << 20  # read, then checked while it is still in the processor's cache
+_STORED_BYTES = 8 << 20  # of pixels, whose stored bytes are in memory while they are decoded
+_STORED_IMAGES = 64  # the same where shapes differ
+
+
+class ImageStore:
+    """Labelled images, in order, that are read by index.
+
+    Made by `storage_impl.create_store` and `storage_impl.open_store`. A store is a
+    context manager and a sequence: ``store[17]`` is an image and its label, ``store[10:20]``
+    images and labels. It may be read from several threads; writes from several threads
+    of one store follow each other. After a fork the child may read and not write. A
+    pickled store comes back opened for reading, with the length it had.
+
+    Attributes
+    ----------
+    backend : str
+        The backend's name in `storage_impl.BACKENDS`.
+    path : Path
+        The store's directory, absolute.
+    image_shape : tuple of int or None
+        (H, W, C) of each image, in pixels and channels; None where it differs from image to image.
+    encoding : str
+        What is stored of each image, see `storage_impl.codecs`.
+    mode : str
+        "r" for reading; "a" for reading and appending.
+    durable : bool
+        Whether what a write returned from survives a power cut. When False it
+        survives the end of the process, and `close` syncs.
+    closed : bool
+        Whether `close` was called.
+    """
+
+    # Absent until it is open, so that `__del__` leaves a failed opening alone.
+    _backend: Backend | None = None
+
+    def __init__(
+        self, kind: type[Backend], directory: Directory, marker: Marker, verify: bool
+    ) -> None:
+        self.backend = kind.name
+        self.path = directory.path
+        self.image_shape = marker.image_shape
+        self.encoding = marker.encoding
+        self.durable = marker.durable
+        self._kind = kind
+        self._marker = marker
+        self._directory = directory
+        self._row_bytes = marker.row_bytes
+        self._shape_key = None if marker.image_shape is None else shape_key(marker.image_shape)
+        self._verify_reads = verify
+        self._lock: WriterLock | None = None
+        self.mode = "r"
+        self._guard = threading.RLock()
+        self._writing = False
+        self._leftovers = False  # of a call that did not end well: in the way of the next write
+
+    # -- making and opening ------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, kind: type[Backend], path: Path, marker: Marker) -> Self:
+        """Make an empty store; `storage_impl.create_store` says how."""
+        directory, lock = _creation.create(kind, path, marker)
+        store = cls(kind, directory, marker, False)
+        try:
+            store._open(lock)
+        except BaseException:
+            lock.release()
+            raise
+        return store
+
+    @classmethod
+    def open(
+        cls, kind: type[Backend], directory: Directory, marker: Marker, mode: str, verify: bool
+    ) -> Self:
+        """Open an existing store; `storage_impl.open_store` says how."""
+        store = cls(kind, directory, marker, verify)
+        lock = None
+        try:
+            if not verify:
+                _creation.check_not_copied(directory)
+            if mode == "a":
+                lock = WriterLock(directory)
+            store._open(lock)
+            if lock is not None:
+                if verify:
+                    store.verify()
+                lock.note(directory)
+                store._undo(store._count)
+            return store
+        except BaseException as error:
+            backend, store._backend = store._backend, None
+            if backend is not None:
+                backend.close()
+            if lock is not None:
+                lock.release()
+            if store._is_foreign(error):
+                raise read_error(f"{store.path} cannot be opened", error) from error
+            raise
+
+    def _open(self, lock: WriterLock | None) -> None:
+        backend = self._kind(
+            self._directory, self._marker, writable=lock is not None, verify=self._verify_reads
+        )
+        self._count = backend.count
+        self._lock = lock
+        self.mode = "r" if lock is None else "a"
+        self._backend = backend
+        _stores.add(self)
+
+    @classmethod
+    def _reopen(cls, path: Path, count: int, verify: bool) -> "ImageStore":
+        from storage_impl import open_store
+
+        store = open_store(path, verify=verify)
+        if store._count < count:
+            store.close()
+            raise DamagedStoreError(f"{path} held {count:,} images when it was pickled, now fewer")
+        store._count = count
+        return store
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self)._reopen, (self.path, len(self), self._verify_reads)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._backend is None
+
+    def close(self) -> None:
+        """Free what the store holds; a writer that is not durable syncs first.
+
+        A read that another thread has begun ends as if the store were open.
+
+        Raises
+        ------
+        WriteFailedError
+            The sync failed. The store is closed all the same.
+        """
+        with self._guard:
+            backend, lock = self._backend, self._lock
+            if backend is None:
+                return
+            if self._writing:
+                raise InvalidInputError(
+                    "the iterable given to write_many closes the store that it is written to"
+                )
+            _stores.discard(self)
+            self._backend = self._lock = None
+            try:
+                if lock is not None and not self.durable:
+                    backend.sync()
+                    self._directory.sync_name(_marker.NAME)
+                    self._directory.sync()
+                    Directory(self.path.parent).sync()
+            except self._kind.errors as error:
+                if not self._is_foreign(error):
+                    raise
+                state = "holds all images, which may not survive a power cut"
+                raise write_error(f"{self.path} could not be synced", error, state) from error
+            finally:
+                try:
+                    backend.close()
+                finally:
+                    if lock is not None:
+                        lock.release()
+
+    def _in_use(self) -> Backend:
+        backend = self._backend
+        if backend is None:
+            raise ClosedStoreError(f"{self.path} is closed; open_store opens it again")
+        return backend
+
+    def __enter__(self) -> Self:
+        self._in_use()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if self._backend is not None:
+            self._writing = False  # where an interrupt left it
+            self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{self._count:,} images, mode {self.mode!r}"
+        return f"<ImageStore {self.backend} {str(self.path)!r}: {self.image_shape} {state}>"
+
+    def __len__(self) -> int:
+        self._in_use()
+        return self._count
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def write_one(self, image: NDArray[np.uint8], label: SupportsIndex) -> int:
+        """Append one image.
+
+        Parameters
+        ----------
+        image : ndarray
+            uint8 (H, W, C), of `image_shape` unless that is None.
+        label : int
+            Any integer that fits int64.
+
+        Returns
+        -------
+        int
+            The index of the image.
+
+        Raises
+        ------
+        InvalidInputError
+            The image or the label is not of that kind; nothing was written.
+        ReadOnlyStoreError, ClosedStoreError
+            The store cannot be written to.
+        WriteFailedError, StoreFullError
+            Nothing was written, the store is as it was.
+        """
+        return self._write(_batches.one(image, label, self._marker)).start
+
+    def write_many(self, images: Images, labels: Labels) -> range:
+        """Append images, all or none of them.
+
+        Parameters
+        ----------
+        images : ndarray or iterable of ndarray
+            (N, H, W, C) uint8, or an iterable of (H, W, C) uint8. Of an iterable at
+            most 64 MiB are held in memory at once, but one image at least.
+        labels : array_like or iterable of int
+            As many integers that fit int64.
+
+        Returns
+        -------
+        range
+            The indices of the images.
+
+        Raises
+        ------
+        InvalidInputError
+            An image or a label is not of that kind, or there are more of one than of
+            the other. Arrays and sequences are checked before a byte is written.
+        ReadOnlyStoreError, ClosedStoreError
+            The store cannot be written to.
+        WriteFailedError, StoreFullError
+            Nothing was written, the store is as it was.
+
+        Notes
+        -----
+        An error that the iterable itself raises passes through, and leaves the store
+        as it was.
+
+        A disk that goes on failing while a failed call is taken back can leave that
+        call visible to readers that open the store then. It is not counted here, and
+        the next write removes it.
+        """
+        self._check_writable()
+        return self._write(_batches.of_images(images, labels, self._marker))
+
+    def write_encoded(self, data: Encoded | Iterable[Encoded], labels: Any) -> range:
+        """Append images that are encoded already, as they are; all or none of them.
+
+        Nothing is encoded again: `read_encoded` returns the same bytes.
+
+        Parameters
+        ----------
+        data : bytes or iterable of bytes
+            One file, or several, of the store's encoding; of any if that is "mixed". Of an iterable
+            some 32 MiB are held in memory at once.
+        labels : int, array_like or iterable of int
+            One label for one file, else as many integers as there are files.
+
+        Returns
+        -------
+        range
+            The indices of the images.
+
+        Raises
+        ------
+        InvalidInputError
+            By its header a file is of another encoding or shape than the store takes, of 16 bits a
+            channel, or an animation; or a label is not of that kind. What is given as a sequence is
+            checked before a byte is written.
+        ReadOnlyStoreError, ClosedStoreError
+            The store cannot be written to.
+        WriteFailedError, StoreFullError
+            Nothing was written, the store is as it was.
+        """
+        self._check_writable()
+        return self._write(_batches.of_encoded(data, labels, self._marker))
+
+    def _write(self, records: Iterator[Records]) -> range:
+        with self._guard:
+            backend = self._check_writable()
+            if self._writing:
+                raise InvalidInputError(
+                    "the iterable given to write_many writes to the store that it is written to"
+                )
+            start = self._count
+            batches = Batches(records, start)
+            try:
+                self._writing = True
+                if self._leftovers:
+                    self._undo(start)
+                self._leftovers = True
+                backend.append(batches)
+                self._count = batches.stop
+                self._leftovers = False
+            except BaseException as error:
+                if batches.forked():
+                    raise  # what was begun is the parent's, to commit or to undo
+                self._leftovers = True
+                self._count = start
+                with suppress(Exception):  # this error is the one to report
+                    self._undo(start)
+                if error is not batches.error and self._is_foreign(error):
+                    state = "is as it was before the call"
+                    raise write_error(f"writing to {self.path} failed", error, state) from error
+                raise
+            finally:
+                self._writing = False
+            return range(start, batches.stop)
+
+    def _undo(self, count: int) -> None:
+        self._in_use().discard(count)
+        self._leftovers = False
+
+    def _check_writable(self) -> Backend:
+        backend = self._in_use()
+        if self.mode != "a":
+            raise ReadOnlyStoreError(
+                f"{self.path} is open for reading; open_store(..., mode='a') appends"
+            )
+        if self._lock is None:
+            raise ReadOnlyStoreError(
+                f"{self.path} was opened for writing before this process was forked; "
+                "only the process that opened it may write"
+            )
+        return backend
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def read_one(self, index: SupportsIndex) -> tuple[NDArray[np.uint8], int]:
+        """Read one image.
+
+        Parameters
+        ----------
+        index : int
+            0 to ``len(store) - 1``.
+
+        Returns
+        -------
+        image : ndarray
+            uint8 (H, W, C), the caller's own.
+        label : int
+
+        Raises
+        ------
+        InvalidIndexError
+            The store has no such image.
+        DamagedImageError, DamagedStoreError
+            The image cannot be read or, opened with ``verify=True``, is not what was written.
+        ReadFailedError
+            The system failed the read.
+        """
+        backend = self._in_use()
+        if type(index) is not int or not 0 <= index < self._count:
+            index = _inputs.index(index, self._count)
+        try:
+            data, shape, label, stored = backend.read_one(index)
+        except self._kind.errors as error:
+            raise self._read_failure(error) from error
+        if self._verify_reads:
+            self._check_one(index, data, shape, label, stored)
+        if self._row_bytes is not None:
+            return data, label  # type: ignore[return-value]
+        image = _decode(data, self.encoding, shape)  # type: ignore[arg-type]
+        if isinstance(image, codecs.DecodeError):
+            raise DamagedImageError(f"cannot be decoded in {self.path}: {image}", [index])
+        return image.copy(), label
+
+    def read_encoded(self, index: SupportsIndex) -> tuple[bytes, int]:
+        """Read one image as it is stored: the bytes of a PNG, JPEG or WebP file.
+
+        Parameters
+        ----------
+        index : int
+            0 to ``len(store) - 1``.
+
+        Returns
+        -------
+        data : bytes
+            What was given to `write_encoded`, or made by `write_many`.
+        label : int
+
+        Raises
+        ------
+        InvalidInputError
+            The store holds raw pixels.
+        InvalidIndexError
+            The store has no such image.
+        DamagedImageError, DamagedStoreError
+            The image cannot be read or, opened with ``verify=True``, is not what was written.
+        ReadFailedError
+            The system failed the read.
+        """
+        backend = self._in_use()
+        if self.encoding == "raw":
+            raise InvalidInputError(f"{self.path} holds raw pixels; read_one reads them")
+        index = _inputs.index(index, self._count)
+        try:
+            data, shape, label, stored = backend.read_one(index)
+        except self._kind.errors as error:
+            raise self._read_failure(error) from error
+        if self._verify_reads:
+            self._check_one(index, data, shape, label, stored)
+        return data, label  # type: ignore[return-value]
+
+    def _check_one(
+        self, index: int, data: Image | bytes, shape: Shape, label: int, stored: int
+    ) -> None:
+        key = self._shape_key if self._shape_key is not None else shape_key(shape)
+        if checksum(index, data, label, key) != stored:  # type: ignore[arg-type]
+            raise DamagedImageError(f"checksum mismatch in {self.path}", [index])
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> tuple[Image, int]: ...
+
+    @overload
+    def __getitem__(
+        self, index: slice | Sequence[int] | NDArray[np.integer[Any]]
+    ) -> tuple[Image | list[Image], NDArray[np.int64]]: ...
+
+    def __getitem__(self, index: Any) -> Any:
+        """One image and its label, or those of a slice or of several indices, as `read_many`.
+
+        An index below 0 counts from the end, as Python's do.
+        """
+        self._in_use()
+        if isinstance(index, slice):
+            return self.read_many(index)
+        if isinstance(index, Sequence | np.ndarray) and not isinstance(index, str | bytes):
+            if np.ndim(index):
+                return self.read_many(_inputs.from_the_end(index, self._count))
+        elif isinstance(index, int) and -self._count <= index < 0:
+            index += self._count
+        return self.read_one(index)
+
+    def read_many(
+        self, indices: Selection = None, *, out: NDArray[np.uint8] | None = None
+    ) -> tuple[Image | list[Image], NDArray[np.int64]]:
+        """Read images.
+
+        Parameters
+        ----------
+        indices : None, slice or array_like of int, optional
+            All, in order; a slice, as Python slices a sequence; or (n,) indices in any
+            order, repeats allowed, each 0 to ``len(store) - 1``.
+        out : ndarray, optional
+            Where to put the images: uint8 (n, H, W, C), C-contiguous. Not where their shapes
+            differ.
+
+        Returns
+        -------
+        images : ndarray or list of ndarray
+            uint8 (n, H, W, C): `out` where it was given, else the caller's own. Where shapes
+            differ, a list of n arrays (H, W, C).
+        labels : ndarray
+            int64 (n,).
+
+        Raises
+        ------
+        InvalidIndexError, InvalidInputError
+            `indices` or `out` is not of that kind.
+        DamagedImageError, DamagedStoreError
+            An image cannot be read or, opened with ``verify=True``, is not what was written.
+        ReadFailedError
+            The system failed the read.
+        """
+        backend = self._in_use()
+        wanted = _inputs.selection(indices, self._count)
+        if self.image_shape is None:
+            if out is not None:
+                raise InvalidInputError(
+                    "the shapes of the images differ, so they do not fit one array: leave out= away"
+                )
+            return self._read_list(backend, wanted)
+        shape = (len(wanted), *self.image_shape)
+        images = np.empty(shape, np.uint8) if out is None else _inputs.output(out, shape)
+        labels = np.empty(len(wanted), np.int64)
+        if self._row_bytes is None:
+            for part in self._parts(len(wanted), _STORED_BYTES):
+                records = self._checked(backend, wanted[part])
+                labels[part] = records.labels
+                for image, pixels in zip(
+                    images[part], self._decoded(wanted[part], records), strict=True
+                ):
+                    image[...] = pixels
+            return images, labels
+        rows = images.reshape(len(wanted), self._row_bytes)
+        # Checked, they are read in parts that stay in the processor's cache.
+        at_most = _CHECKED_BYTES if self._verify_reads else max(rows.nbytes, 1)
+        for part in self._parts(len(wanted), at_most):
+            labels[part] = self._checked(backend, wanted[part], rows[part]).labels
+        return images, labels
+
+    def _read_list(self, backend: Backend, wanted: Wanted) -> tuple[list[Image], NDArray[np.int64]]:
+        images: list[Image] = []
+        labels = np.empty(len(wanted), np.int64)
+        for part in self._parts(len(wanted), _STORED_BYTES):
+            records = self._checked(backend, wanted[part])
+            labels[part] = records.labels
+            images += [image.copy() for image in self._decoded(wanted[part], records)]
+        return images, labels
+
+    def read_labels(self, indices: Selection = None) -> NDArray[np.int64]:
+        """Read labels without touching an image.
+
+        Parameters
+        ----------
+        indices : None, slice or array_like of int, optional
+            As in `read_many`.
+
+        Returns
+        -------
+        ndarray
+            int64 (n,).
+
+        Raises
+        ------
+        InvalidIndexError
+            The store has no such image.
+        DamagedStoreError
+            The labels cannot be read or are not what was written.
+        ReadFailedError
+            The system failed the read.
+        """
+        backend = self._in_use()
+        wanted = _inputs.selection(indices, self._count)
+        if not len(wanted):
+            return np.empty(0, np.int64)
+        try:
+            return backend.read_labels(wanted, check=True)
+        except self._kind.errors as error:
+            raise self._read_failure(error) from error
+
+    def batches(
+        self, batch_size: SupportsIndex, *, shuffle: SupportsIndex | None = None
+    ) -> Iterator[tuple[Image | list[Image], NDArray[np.int64]]]:
+        """Read everything once, a batch at a time.
+
+        Parameters
+        ----------
+        batch_size : int
+            Images in a batch; the last one may have fewer.
+        shuffle : int, optional
+            A seed: the images come in the order that it gives. Without it, in order.
+
+        Returns
+        -------
+        iterator of (images, labels)
+            As `read_many` returns them, new each time. In memory are one batch and, when
+            shuffled, 8 bytes for each image of the store.
+
+        Raises
+        ------
+        InvalidInputError
+            `batch_size` is not at least 1, or `shuffle` is no integer of at least 0.
+
+        Notes
+        -----
+        The order that a seed gives may change with the version of numpy.
+        """
+        self._in_use()
+        size = _inputs.whole_number("batch_size", batch_size, 1)
+        order: range | NDArray[np.int64] = range(self._count)
+        if shuffle is not None:
+            seed = _inputs.whole_number("shuffle", shuffle, 0)
+            order = np.random.default_rng(seed).permutation(self._count)
+        return (self.read_many(order[i : i + size]) for i in range(0, len(order), size))
+
+    # -- checking and measuring --------------------------------------------------------------
+
+    def verify(self) -> None:
+        """Read every image and label and compare them with what was written.
+
+        Raises
+        ------
+        DamagedImageError
+            Its `indices` are all the images that cannot be read or differ.
+        DamagedStoreError
+            The structure of the store is damaged.
+        ReadFailedError
+            The system failed a read.
+        """
+        backend = self._in_use()
+        try:
+            backend.check_structure()
+        except self._kind.errors as error:
+            raise self._read_failure(error) from error
+        damaged: list[int] = []
+        failure: DamagedStoreError | None = None
+        for part in self._parts(self._count, _CHECKED_BYTES):
+            block = range(part.start, part.stop)
+            try:
+                found = self._compare(backend, block)
+            except DamagedStoreError as error:
+                found = [i for i in block if self._is_damaged(backend, i)]
+                failure = failure or error  # raised where no single image is damaged
+            damaged += found
+            try:
+                self.read_labels(block)
+            except DamagedStoreError as error:
+                failure = failure or error
+        if damaged:
+            raise DamagedImageError(f"not what was written to {self.path}", damaged)
+        if failure is not None:
+            raise failure
+
+    def _is_damaged(self, backend: Backend, index: int) -> bool:
+        try:
+            return bool(self._compare(backend, range(index, index + 1)))
+        except DamagedStoreError:
+            return True
+
+    def _compare(self, backend: Backend, block: range) -> list[int]:
+        """The images of a block that differ from what was written."""
+        try:
+            records = self._stored(backend, block)
+            listed = backend.read_labels(block, check=False)
+        except self._kind.errors as error:
+            raise self._read_failure(error) from error
+        wrong = self._differ(block, records) | (records.labels != listed)
+        return (block.start + np.flatnonzero(wrong)).tolist()  # type: ignore[no-any-return]
+
+    def disk_usage(self) -> DiskUsage:
+        """Bytes that the store takes.
+
+        Returns
+        -------
+        DiskUsage
+            `apparent`, the lengths of the files, and `allocated`, the blocks of files
+            and directories, both in bytes.
+
+        Raises
+        ------
+        StoreNotFoundError
+            The store's directory was moved since it was opened.
+        ReadFailedError
+            The system failed to list the directory.
+        """
+        self._in_use()
+        try:
+            if Directory(self.path).identity() == self._directory.identity():
+                return _files.disk_usage(self.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if not self._is_foreign(error):
+                raise
+            raise read_error(f"{self.path} cannot be measured", error) from error
+        raise StoreNotFoundError(f"{self.path} was moved since this store was opened")
+
+    # -- what the methods above share --------------------------------------------------------
+
+    def _parts(self, count: int, at_most: int) -> Iterator[slice]:
+        """Parts of `count` images, of at most so many bytes of pixels."""
+        if self.image_shape is None:
+            step = _STORED_IMAGES
+        else:
+            height, width, channels = self.image_shape
+            step = max(at_most // (height * width * channels), 1)
+        for start in range(0, count, step):
+            yield slice(start, min(start + step, count))
+
+    def _stored(self, backend: Backend, wanted: Wanted, rows: Image | None = None) -> Records:
+        """What is stored of images; raw ones of one shape in `rows`, where that is given."""
+        if self._row_bytes is None:
+            return backend.fetch(wanted)
+        if rows is None:
+            rows = np.empty((len(wanted), self._row_bytes), np.uint8)
+        assert self.image_shape is not None
+        records = _records.empty(len(wanted), rows, self.image_shape)
+        backend.fill(wanted, records)
+        return records
+
+    def _checked(self, backend: Backend, wanted: Wanted, rows: Image | None = None) -> Records:
+        """The same with errors for the user, and compared with the checksums where asked to."""
+        try:
+            records = self._stored(backend, wanted, rows)
+        except self._kind.errors as error:
+            raise self._read_failure(error) from error
+        if self._verify_reads:
+            wrong = self._differ(wanted, records)
+            if wrong.any():
+                damaged = np.asarray(wanted)[wrong].tolist()
+                raise DamagedImageError(f"checksum mismatch in {self.path}", damaged)
+        return records
+
+    @staticmethod
+    def _differ(wanted: Wanted, records: Records) -> NDArray[np.bool_]:
+        indices = np.asarray(wanted, np.int64)
+        return checksums(indices, records) != records.checksums
+
+    def _decoded(self, wanted: Wanted, records: Records) -> list[Image]:
+        """The pixels of stored images; arrays may be read-only."""
+        shapes: list[Shape] = list(map(tuple, records.shapes.tolist()))  # type: ignore[arg-type]
+        size = sum(height * width * channels for height, width, channels in shapes) // len(shapes)
+        calls = [
+            (data, self.encoding, shape) for data, shape in zip(records.data, shapes, strict=True)
+        ]
+        found = codecs.each(_decode, calls, size)
+        failed = [i for i, image in enumerate(found) if isinstance(image, codecs.DecodeError)]
+        if failed:
+            reason = f"cannot be decoded in {self.path}: {found[failed[0]]}"
+            raise DamagedImageError(reason, np.asarray(wanted)[failed].tolist())
+        return found  # type: ignore[return-value]
+
+    def _read_failure(self, error: Exception) -> Exception:
+        if not self._is_foreign(error):
+            return error
+        return read_error(f"reading from {self.path} failed", error)
+
+    def _is_foreign(self, error: BaseException) -> bool:
+        return _creation.is_foreign(error, self._kind)
+
+    def _after_fork(self) -> None:
+        """Forget in the child what belongs to the parent."""
+        self._writing = False
+        self._guard = threading.RLock()  # another thread of the parent may have held it
+        if self._lock is not None:
+            self._lock.abandon()
+            self._lock = None
+        if self._backend is not None:
+            self._backend.after_fork()
+
+
+def _decode(data: bytes, encoding: str, shape: Shape) -> Image | codecs.DecodeError:
+    try:
+        return codecs.decode(data, encoding, shape)
+    except codecs.DecodeError as error:
+        return error
+
+
+_stores: "weakref.WeakSet[ImageStore]" = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for store in list(_stores):
+        store._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
