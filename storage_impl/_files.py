@@ -31,10 +31,6 @@ _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 _AT = os.open in os.supports_dir_fd
 
 
-# Deflate shrinks 1,032 times at most: what declares more than this holds is not what it says.
-MAX_RATIO = 1100
-
-
 class DiskUsage(NamedTuple):
     """Bytes that a store takes.
 

@@ -47,10 +47,11 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # The classes themselves: `Image.open` would search for the format, and warn of large images.
 _OPEN = {"png": PngImageFile, "jpeg": JpegImageFile, "webp": WebPImageFile}
 _WEBP_SIDE = 16383  # pixels at most
-_MAX_BYTES = 1 << 30  # of pixels, as everywhere in this package
+MAX_BYTES = 1 << 30  # of pixels, as everywhere in this package
 # A file may ask for this much memory; for more only if it is in proportion to its own length.
 _ANY_FILE = 64 << 20
-_MAX_RATIO = 1100
+MAX_RATIO = 1100
+_METADATA = 16 << 20  # bytes beside the pixels: profiles, previews
 # What Pillow raises for a file that is not of its format or a broken one.
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, IndexError, EOFError, KeyError, struct.error)
 _IN_THREADS = 64 * 64 * 3  # bytes of pixels of an image, from which on threads pay
@@ -105,11 +106,18 @@ def header_of(data: bytes, encoding: str) -> Header:
         raise InvalidInputError(f"it is a {header.encoding} file, expected {encoding}")
     height, width, channels = header.shape
     pixels = height * width * channels
-    if not 0 < pixels <= _MAX_BYTES:
+    if not 0 < pixels <= MAX_BYTES:
         raise InvalidInputError(f"its shape is {header.shape}, at most 1 GiB of pixels is accepted")
-    if pixels > max(_ANY_FILE, _MAX_RATIO * len(data)):
+    if len(data) > file_limit(pixels):
+        raise InvalidInputError(f"{len(data):,} bytes are too many for the shape {header.shape}")
+    if pixels > max(_ANY_FILE, MAX_RATIO * len(data)):
         raise InvalidInputError(f"{len(data):,} bytes that declare {header.shape} are no image")
     return header
+
+
+def file_limit(pixels: int) -> int:
+    """The length, in bytes, of the longest file that is accepted for so many bytes of pixels."""
+    return 2 * pixels + _METADATA
 
 
 def decode(data: bytes, encoding: str, shape: Shape) -> NDArray[np.uint8]:

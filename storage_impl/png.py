@@ -1,4 +1,4 @@
-"""Images as PNG files, with Pillow.
+"""Images as PNG files.
 
 On-disk format, version 1::
 
@@ -15,44 +15,34 @@ The check of a record is XXH3-64 of its first 16 bytes, plus the index, modulo 2
 records at and beyond the committed count are what an interrupted call left: they are
 ignored, and removed by the next writer.
 
-A file holds nothing but IHDR, IDAT and IEND, 8 bits a channel, not interlaced: greyscale,
-RGB or RGBA for 1, 3 or 4 channels. Any PNG reader reads it.
+What `write_many` makes holds nothing but IHDR, IDAT and IEND, 8 bits a channel, not interlaced:
+greyscale, RGB or RGBA for 1, 3 or 4 channels. Any PNG reader reads it. What `write_encoded` was
+given is there as it was.
 """
 
+import math
 import os
-import struct
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from io import BytesIO
-from pathlib import Path
-from typing import ClassVar
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
 
-from storage_impl import _inputs
+from storage_impl import codecs
 from storage_impl._checksum import digests
 from storage_impl._commit import INITIAL, SIZE, CommitRecord
-from storage_impl._files import (
-    MAX_RATIO,
-    check_directory,
-    open_regular,
-    pread,
-    pwrite,
-    read_regular,
-    sync,
-    sync_directory,
-    sync_file,
-    write_new,
+from storage_impl._files import Directory, pread, pwrite, sync
+from storage_impl._marker import Marker, OptionValue
+from storage_impl._records import Records, Shape, same_shape, shapes_of
+from storage_impl.backend import Backend, Wanted
+from storage_impl.errors import (
+    DamagedImageError,
+    DamagedStoreError,
+    InvalidInputError,
+    is_ours,
+    read_error,
 )
-from storage_impl._marker import Marker, Options
-from storage_impl._source import Source
-from storage_impl.base import ImageStore, Sums
-from storage_impl.errors import DamagedImageError, DamagedStoreError, read_error
 
 _LOG = "labels.log"
 _IMAGES = "images"
@@ -62,20 +52,11 @@ _CHECKED_BYTES = 16  # of a record, all but its check
 _RECORDS_AT_ONCE = 4096
 _THREADS = 8  # that sync files, each this many in turn:
 _SYNCS = 64
-
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_COLOUR_TYPES = {1: 0, 3: 2, 4: 6}
-# What Pillow raises for a file that is no PNG or a broken one.
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error)
+_OPEN_DIRECTORIES = 64
 
 
-class PngStore(ImageStore):
-    """A store of PNG files.
-
-    Other Parameters
-    ----------------
-    compress_level : int, optional
-        0 (no compression) to 9, 6 unless given.
+class PngBackend(Backend):
+    """PNG files in numbered directories, and a log of their labels.
 
     Notes
     -----
@@ -86,103 +67,98 @@ class PngStore(ImageStore):
     pixels a side: level 0 takes 0.09, 0.04 and 1.03; level 1 0.14, 0.08 and 0.75; level 6 0.15,
     0.07 and 0.73; level 9 0.15, 0.09 and 0.73. Of 256 pixels a side: level 0 3.6, 1.2 and 1.00;
     level 1 6.4, 2.7 and 0.54; level 6 23, 2.4 and 0.49; level 9 41, 2.4 and 0.49. Level 6 is
-    written once, and read often. Measured by `PngCodec` and `PngLevel` of benchmarks/tuning.py; the
-    intervals, machine and versions are in docs/findings.md.
+    written once, and read often. Measured by `PngCodec` and `PngLevel` of
+    benchmarks/tuning_png.py; docs/findings.md has the machine and the versions.
     """
 
-    backend = "png"
-    _defaults: ClassVar[Options] = {"compress_level": 6}
+    name = "png"
+    encodings = ("png",)
 
-    _log: int
-    _record: CommitRecord
-
-    @classmethod
-    def _check_option(cls, name: str, value: object) -> int:
-        return _inputs.whole_number(name, value, 0, 9)
-
-    @classmethod
-    def _make(cls, directory: Path, marker: Marker) -> None:
-        (directory / _IMAGES).mkdir()
-        write_new(directory / _LOG, INITIAL, durable=marker.durable)
-
-    def _open(self) -> int:
-        height, width, channels = self.image_shape
-        header = struct.pack(
-            ">4sIIBBBBB", b"IHDR", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0
+    def __init__(
+        self, directory: Directory, marker: Marker, *, writable: bool, verify: bool
+    ) -> None:
+        super().__init__(directory, marker, writable=writable, verify=verify)
+        shape = marker.image_shape
+        self._file_limit = codecs.file_limit(
+            codecs.MAX_BYTES if shape is None else math.prod(shape)
         )
-        self._header = b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + crc32(header).to_bytes(4, "big")
-        # Deflate stores what it cannot shrink in blocks with a few bytes of overhead each.
-        self._file_limit = int((self._image_bytes + height) * 1.01) + 1024
-        self._images = str(self.path / _IMAGES)
-        check_directory(self._images)
-        self._checked: set[int] = set()  # directories of images that are no links
-        log = open_regular(self.path / _LOG, os.O_RDONLY if self._lock is None else os.O_RDWR)
-        try:
-            self._record = CommitRecord(log, self.path / _LOG)
-            count = self._record.count
-            if os.fstat(log).st_size < SIZE + count * _RECORD.itemsize:
-                raise DamagedStoreError(f"{self.path / _LOG} ends before its {count:,} images")
-            self._check_proportion(count)
-        except BaseException:
-            os.close(log)
-            raise
-        self._log = log
-        self._unsynced = count
-        return count
+        self._images = directory.subdirectory(_IMAGES)
+        self._directories: dict[int, Directory] = {}
+        self._log = directory.open(_LOG, os.O_RDWR if writable else os.O_RDONLY)
+        self._record = CommitRecord(self._log)
+        self.count = self._unsynced = self._record.count
+        if self._log.size() < SIZE + self.count * _RECORD.itemsize:
+            raise DamagedStoreError(f"{self._log.path} ends before its {self.count:,} images")
+        self._check_proportion()
 
-    def _check_proportion(self, count: int) -> None:
+    def _check_proportion(self) -> None:
         """Refuse a shape that no file of this size can have, before memory is asked for."""
-        with suppress(FileNotFoundError):
-            if count and os.lstat(self._file(0)).st_size * MAX_RATIO < self._image_bytes:
-                raise DamagedStoreError(f"{self._file(0)} is too short for {self.image_shape}")
+        if self.count and self.marker.image_shape is not None:
+            pixels = math.prod(self.marker.image_shape)
+            with suppress(FileNotFoundError):  # which reading says, and verify
+                size = self._directory(0).status(_file_name(0)).st_size
+                if size * codecs.MAX_RATIO < pixels:
+                    path = self._directory(0).path / _file_name(0)
+                    raise DamagedStoreError(f"{path} is too short for {self.marker.image_shape}")
 
-    def _close(self) -> None:
-        os.close(self._log)
+    @classmethod
+    def check_option(cls, name: str, value: object) -> OptionValue:
+        """Refuse: the options are those of the encoding."""
+        raise InvalidInputError(f"the png backend has no option {name!r}")
 
-    def _forget(self) -> None:
-        # The descriptor is the child's own; its parent keeps its own, too.
-        os.close(self._log)
+    @classmethod
+    def make(cls, directory: Directory, marker: Marker) -> None:
+        """Make an empty directory of images and an empty log."""
+        directory.make(_IMAGES)
+        directory.write(_LOG, INITIAL, durable=marker.durable)
 
     # -- writing -----------------------------------------------------------------------------
 
-    def _append(self, source: Source) -> None:
-        first = source.stop
-        for start, images, labels, sums in source:
-            for index, image in enumerate(images, start):
+    def append(self, batches: Iterable[Records]) -> None:
+        """Write the files, their records in the log, and the commit record."""
+        start = self.count
+        for batch in batches:
+            for index, data in enumerate(batch.data, start):
                 if index % _PER_DIRECTORY == 0:
-                    os.makedirs(self._directory(index), exist_ok=True)
-                write_new(self._file(index), self._encode(image), durable=False)
-            records = np.empty(len(images), _RECORD)
-            records["label"] = labels
-            records["checksum"] = sums
-            records["check"] = _checks(range(start, source.stop), records)
-            pwrite(self._log, records.tobytes(), SIZE + start * _RECORD.itemsize)
-        if source.stop == first:
+                    with suppress(FileExistsError):
+                        self._images.make(_directory_name(index))
+                self._directory(index).write(_file_name(index), data, durable=False)
+            stop = start + batch.count
+            records = np.empty(batch.count, _RECORD)
+            records["label"] = batch.labels
+            records["checksum"] = batch.checksums
+            records["check"] = _checks(range(start, stop), records)
+            pwrite(self._log.fd, records.tobytes(), SIZE + start * _RECORD.itemsize)
+            start = stop
+        if start == self.count:
             return
-        if self.durable:
-            self._sync_range(first, source.stop)
-        self._record.commit(source.stop, durable=self.durable)
+        if self.marker.durable:
+            self._sync_range(self.count, start)
+        self._record.commit(start, durable=self.marker.durable)
+        self.count = start
 
-    def _discard(self, count: int) -> None:
-        self._record.restore(count, durable=self.durable)
-        for name in os.listdir(self._images):
+    def discard(self, count: int) -> None:
+        """Remove files and records from `count` on."""
+        self._record.restore(count, durable=self.marker.durable)
+        self.count = count
+        for name in self._images.names():
             if not name.isdecimal() or int(name) < count // _PER_DIRECTORY:
                 continue
-            directory = f"{self._images}/{name}"
-            check_directory(directory)
-            for file in os.listdir(directory):
+            directory = self._images.subdirectory(name)
+            for file in directory.names():
                 stem = file.removesuffix(".png")
                 if stem.isdecimal() and int(stem) >= count:
-                    os.unlink(f"{directory}/{file}")
+                    directory.remove(file)
             if int(name) * _PER_DIRECTORY >= count:
-                os.rmdir(directory)
-                self._checked.discard(int(name))
+                self._directories.pop(int(name), None)
+                self._images.remove_directory(name)
         length = SIZE + count * _RECORD.itemsize
-        if os.fstat(self._log).st_size > length:
-            os.ftruncate(self._log, length)
+        if self._log.size() > length:
+            os.ftruncate(self._log.fd, length)
 
-    def _sync(self) -> None:
-        self._sync_range(self._unsynced, self._count)
+    def sync(self) -> None:
+        """Sync all files written since the store was opened."""
+        self._sync_range(self._unsynced, self.count)
 
     def _sync_range(self, start: int, stop: int) -> None:
         """Sync the files of images, then the names and labels that lead to them."""
@@ -196,77 +172,53 @@ class PngStore(ImageStore):
                 parts = []
         for part in parts:
             self._sync_files(part)
-        for shard in range(start // _PER_DIRECTORY, -(-stop // _PER_DIRECTORY)):
-            sync_directory(self._directory(shard * _PER_DIRECTORY))
-        sync_directory(self._images)
-        sync(self._log)
+        for number in range(start // _PER_DIRECTORY, -(-stop // _PER_DIRECTORY)):
+            self._directory(number * _PER_DIRECTORY).sync()
+        self._images.sync()
+        sync(self._log.fd)
 
     def _sync_files(self, indices: range) -> None:
         for index in indices:
-            sync_file(self._file(index))
-
-    def _encode(self, image: NDArray[np.uint8]) -> memoryview:
-        height, width, channels = self.image_shape
-        buffer = BytesIO()
-        Image.frombuffer(
-            _MODES[channels], (width, height), image, "raw", _MODES[channels], 0, 1
-        ).save(buffer, "PNG", compress_level=self._options["compress_level"])
-        return buffer.getbuffer()
+            self._directory(index).sync_name(_file_name(index))
 
     # -- reading -----------------------------------------------------------------------------
 
-    def _read_one(self, index: int) -> tuple[NDArray[np.uint8], int, int]:
-        (record,) = self._records(range(index, index + 1)).tolist()
-        return self._decode(index).copy(), record[0], record[1]
+    def read_one(self, index: int) -> tuple[bytes, Shape, int, int]:
+        """Read a file and its record."""
+        ((label, checksum, _),) = self._record_range(index, index + 1).tolist()
+        data = self._read(index)
+        return data, self._shape(index, data), label, checksum
 
-    def _read_range(
-        self,
-        start: int,
-        images: NDArray[np.uint8],
-        labels: NDArray[np.int64],
-        sums: Sums | None,
-    ) -> None:
-        self._fill(range(start, start + len(images)), images, labels, sums)
+    def fill(self, wanted: Wanted, records: Records) -> None:
+        """Not called: nothing here is raw."""
+        raise NotImplementedError
 
-    def _read_indices(
-        self,
-        indices: NDArray[np.int64],
-        images: NDArray[np.uint8],
-        labels: NDArray[np.int64],
-        sums: Sums | None,
-    ) -> None:
-        self._fill(indices, images, labels, sums)
-
-    def _fill(
-        self,
-        wanted: range | NDArray[np.int64],
-        images: NDArray[np.uint8],
-        labels: NDArray[np.int64],
-        sums: Sums | None,
-    ) -> None:
-        for start in range(0, len(wanted), _RECORDS_AT_ONCE):
-            part = slice(start, start + _RECORDS_AT_ONCE)
-            records = self._records(wanted[part])
-            labels[part] = records["label"]
-            if sums is not None:
-                sums[part] = records["checksum"]
+    def fetch(self, wanted: Wanted) -> Records:
+        """Read files and their records."""
+        found = self._records(wanted)
         indices: Iterable[int] = wanted if isinstance(wanted, range) else wanted.tolist()
-        for index, image in zip(indices, images, strict=True):
-            image[...] = self._decode(index)
+        data = [self._read(index) for index in indices]
+        if self.marker.image_shape is not None:
+            shapes = same_shape(len(data), self.marker.image_shape)
+        else:
+            shapes = shapes_of([self._shape(*pair) for pair in zip(indices, data, strict=True)])
+        return Records(data, shapes, found["label"], found["checksum"])
 
-    def _read_labels(
-        self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64], *, check: bool
-    ) -> None:
+    def read_labels(self, wanted: Wanted, *, check: bool) -> NDArray[np.int64]:
+        """Read labels from the log."""
+        labels = np.empty(len(wanted), np.int64)
         for start in range(0, len(wanted), _RECORDS_AT_ONCE):
             part = wanted[start : start + _RECORDS_AT_ONCE]
             records = self._records(part)
-            wrong = _checks(part, records) != records["check"] if check else np.False_
-            if np.any(wrong):
-                damaged = np.asarray(part)[wrong]
-                raise DamagedImageError(f"label damaged in {self.path / _LOG}", damaged.tolist())
+            if check:
+                wrong = _checks(part, records) != records["check"]
+                if wrong.any():
+                    damaged = np.asarray(part)[wrong].tolist()
+                    raise DamagedImageError(f"label damaged in {self._log.path}", damaged)
             labels[start : start + len(part)] = records["label"]
+        return labels
 
-    def _records(self, wanted: range | NDArray[np.int64]) -> NDArray[np.void]:
+    def _records(self, wanted: Wanted) -> NDArray[np.void]:
         if isinstance(wanted, range):
             return self._record_range(wanted.start, wanted.stop)
         low, high = int(wanted.min()), int(wanted.max())
@@ -277,37 +229,48 @@ class PngStore(ImageStore):
 
     def _record_range(self, start: int, stop: int) -> NDArray[np.void]:
         size = (stop - start) * _RECORD.itemsize
-        data = pread(self._log, size, SIZE + start * _RECORD.itemsize)
+        data = pread(self._log.fd, size, SIZE + start * _RECORD.itemsize)
         if len(data) < size:
-            raise DamagedStoreError(f"{self.path / _LOG} ends before image {stop - 1}")
+            raise DamagedStoreError(f"{self._log.path} ends before image {stop - 1}")
         return np.frombuffer(data, _RECORD)
 
-    def _decode(self, index: int) -> NDArray[np.uint8]:
+    def _read(self, index: int) -> bytes:
         try:
-            data = read_regular(self._file(index), self._file_limit)
-            # Nothing but this package's own header reaches the decoder, so no other size, depth,
-            # palette or interlacing does.
-            if not data.startswith(self._header) or data[37:41] != b"IDAT":
-                raise ValueError(f"no PNG file of shape {self.image_shape}")
-            if len(data) * MAX_RATIO < self._image_bytes:
-                raise ValueError("too short for its image")
-            pixels = PngImageFile(BytesIO(data)).tobytes()
-            return np.frombuffer(pixels, np.uint8).reshape(self.image_shape)
-        except _DECODE_ERRORS as error:
-            raise read_error(f"{self.path}: {index:08d}.png", error, index) from error
+            return self._directory(index).read(_file_name(index), self._file_limit)
+        except OSError as error:
+            if not is_ours(error):
+                raise
+            raise read_error(f"{self.directory.path}: {_file_name(index)}", error, index) from error
 
-    def _directory(self, index: int) -> str:
-        return f"{self._images}/{index // _PER_DIRECTORY:04d}"
+    def _shape(self, index: int, data: bytes) -> Shape:
+        if self.marker.image_shape is not None:
+            return self.marker.image_shape
+        try:
+            return codecs.header_of(data, "png").shape
+        except InvalidInputError as error:
+            raise DamagedImageError(f"{self.directory.path}: {error}", [index]) from error
 
-    def _file(self, index: int) -> str:
-        directory = self._directory(index)
-        if index // _PER_DIRECTORY not in self._checked:
-            check_directory(directory)
-            self._checked.add(index // _PER_DIRECTORY)
-        return f"{directory}/{index:08d}.png"
+    def _directory(self, index: int) -> Directory:
+        number = index // _PER_DIRECTORY
+        directory = self._directories.get(number)
+        if directory is None:
+            directory = self._images.subdirectory(_directory_name(index))
+            if len(self._directories) >= _OPEN_DIRECTORIES:
+                with suppress(KeyError, RuntimeError):  # another thread did
+                    del self._directories[next(iter(self._directories))]
+            self._directories[number] = directory
+        return directory
 
 
-def _checks(indices: range | NDArray[np.int64], records: NDArray[np.void]) -> NDArray[np.uint64]:
+def _directory_name(index: int) -> str:
+    return f"{index // _PER_DIRECTORY:04d}"
+
+
+def _file_name(index: int) -> str:
+    return f"{index:08d}.png"
+
+
+def _checks(indices: Wanted, records: NDArray[np.void]) -> NDArray[np.uint64]:
     """The check of each record, (n,) uint64."""
     rows = records.view(np.uint8).reshape(len(records), _RECORD.itemsize)
     return digests(rows[:, :_CHECKED_BYTES]) + np.asarray(indices, np.uint64)
