@@ -200,7 +200,8 @@ class Directory(File):
     def sync_name(self, name: str) -> None:
         """Bring a file's content to the disk."""
         # Windows syncs only what is open for writing; elsewhere the owner alone may have the right.
-        sync(self.open(name, os.O_RDWR if os.name == "nt" else os.O_RDONLY).fd)
+        file = self.open(name, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+        sync(file.fd)
 
     def sync(self) -> None:
         """Bring the names in it to the disk, where the system can."""

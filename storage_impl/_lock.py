@@ -79,7 +79,8 @@ class WriterLock:
 def copied(directory: Directory) -> bool:
     """Whether the store was copied from another directory while a writer had that open."""
     try:
-        noted = pread(directory.open(NAME).fd, _NOTE, 0)
+        file = directory.open(NAME)
+        noted = pread(file.fd, _NOTE, 0)
     except OSError:
         return False  # what is wrong with it is for the next writer to say
     return bool(noted) and noted != _note_of(directory)
