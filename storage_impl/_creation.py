@@ -44,8 +44,6 @@ def absolute(path: str | os.PathLike[str]) -> Path:
         return Path(os.path.abspath(text))
     except FileNotFoundError as error:
         raise StoreNotFoundError(f"{path} is relative to a directory that is gone") from error
-    except TypeError as error:
-        raise InvalidInputError(f"a path must be a string or a path, got {path!r}") from error
 
 
 def check_options(kind: type[Backend], encoding: str, options: dict[str, Any]) -> Options:
@@ -167,6 +165,9 @@ def _remove_leftovers(parent: Directory) -> None:
             continue
         with suppress(OSError, StorageError):  # it is another's, or is being made at this moment
             leftover = parent.subdirectory(name)
+            content = leftover.names()
+            if content and _lock.NAME not in content:
+                continue  # this package did not make it
             lock = WriterLock(leftover)
             shutil.rmtree(leftover.path, ignore_errors=True)
             lock.release()

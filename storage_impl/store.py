@@ -85,7 +85,6 @@ class ImageStore:
         self.durable = marker.durable
         self._kind = kind
         self._marker = marker
-        self._directory = directory
         self._row_bytes = marker.row_bytes
         self._shape_key = None if marker.image_shape is None else shape_key(marker.image_shape)
         self._verify_reads = verify
@@ -103,7 +102,7 @@ class ImageStore:
         directory, lock = _creation.create(kind, path, marker)
         store = cls(kind, directory, marker, False)
         try:
-            store._open(lock)
+            store._open(directory, lock)
         except BaseException:
             lock.release()
             raise
@@ -121,7 +120,7 @@ class ImageStore:
                 _creation.check_not_copied(directory)
             if mode == "a":
                 lock = WriterLock(directory)
-            store._open(lock)
+            store._open(directory, lock)
             if lock is not None:
                 if verify:
                     store.verify()
@@ -138,9 +137,9 @@ class ImageStore:
                 raise read_error(f"{store.path} cannot be opened", error) from error
             raise
 
-    def _open(self, lock: WriterLock | None) -> None:
+    def _open(self, directory: Directory, lock: WriterLock | None) -> None:
         backend = self._kind(
-            self._directory, self._marker, writable=lock is not None, verify=self._verify_reads
+            directory, self._marker, writable=lock is not None, verify=self._verify_reads
         )
         self._count = backend.count
         self._lock = lock
@@ -190,8 +189,8 @@ class ImageStore:
             try:
                 if lock is not None and not self.durable:
                     backend.sync()
-                    self._directory.sync_name(_marker.NAME)
-                    self._directory.sync()
+                    backend.directory.sync_name(_marker.NAME)
+                    backend.directory.sync()
                     Directory(self.path.parent).sync()
             except self._kind.errors as error:
                 if not self._is_foreign(error):
@@ -694,9 +693,9 @@ class ImageStore:
         ReadFailedError
             The system failed to list the directory.
         """
-        self._in_use()
+        backend = self._in_use()
         try:
-            if Directory(self.path).identity() == self._directory.identity():
+            if Directory(self.path).identity() == backend.directory.identity():
                 return _files.disk_usage(self.path)
         except FileNotFoundError:
             pass

@@ -74,6 +74,9 @@ class TestPng(StoreContract):
         count = commit_record.count(path / "labels.log")
         return [checksum for _, checksum, _ in records_of(path)[:count]]
 
+    def stored_bytes(self, path: Path) -> list[bytes]:
+        return [image_file(path, index).read_bytes() for index in range(COUNT)]
+
     def leftovers(self, path: Path) -> list[str]:
         count = commit_record.count(path / "labels.log")
         expected = {"store.json", "write.lock", "labels.log"}
@@ -143,7 +146,7 @@ class TestPng(StoreContract):
     ) -> None:
         """Images fill one directory after another; an interrupted call leaves no empty one."""
         monkeypatch.setattr("storage_impl.png._PER_DIRECTORY", 10)
-        monkeypatch.setattr("storage_impl.base._CHUNK_BYTES", 4 * 105)
+        monkeypatch.setattr("storage_impl._batches._BATCH_BYTES", 4 * 105)
         with self.create(path) as store:
             store.write_many(images_of(10), labels_of(10))
             assert sorted(os.listdir(path / "images")) == ["0000"]
@@ -210,11 +213,9 @@ class TestPng(StoreContract):
             "jpeg",
             "other-size",
             "other-mode",
-            "palette",
             "16-bit",
             "interlaced-header",
             "text",
-            "long",
             "huge-header",
         ],
     )
@@ -243,6 +244,17 @@ class TestPng(StoreContract):
                 assert caught.value.indices == (4,)
             np.testing.assert_array_equal(store.read_one(5)[0], images_of(6)[5])
             np.testing.assert_array_equal(store.read_labels(), labels_of(COUNT))
+
+    @pytest.mark.parametrize("replacement", ["palette", "long"])
+    def test_another_file(self, stored: Path, replacement: str) -> None:
+        """A file that is a PNG of the store's shape, and not what was written, fails its check."""
+        file = image_file(stored, 4)
+        file.write_bytes(self.replaced(replacement, file.read_bytes()))
+        with storage_impl.open_store(stored, verify=True) as store:
+            for read in (lambda: store.read_one(4), store.read_many, store.verify):
+                with pytest.raises(storage_impl.DamagedImageError) as caught:
+                    read()
+                assert caught.value.indices == (4,)
 
     @staticmethod
     def replaced(replacement: str, data: bytes) -> bytes:
