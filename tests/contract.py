@@ -1807,6 +1807,7 @@ class StoreContract:
 
     def test_files_are_closed(self, stored: Path) -> None:
         """A closed store holds no file open."""
+        gc.collect()
         before = self.open_files()
         for mode in ("r", "a", "r"):
             with storage_impl.open_store(stored, mode) as store:
@@ -1890,6 +1891,8 @@ class StoreContract:
             with pytest.raises(storage_impl.ReadFailedError) as caught:
                 storage_impl.open_store(stored, "a")
         assert caught.value.errno == errno.EIO
+        del caught  # its traceback holds what was open
+        gc.collect()
         assert self.open_files() == before
         storage_impl.open_store(stored, "a").close()
 
