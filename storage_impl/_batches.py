@@ -55,6 +55,8 @@ class Batches:
                     "the iterable that is being written was forked: the process that began the "
                     "write finishes it, and this one can only read"
                 )
+        except StopIteration:
+            raise
         except BaseException as error:
             self.error = error
             raise
@@ -82,7 +84,7 @@ def of_images(images: Images, labels: Labels, marker: Marker) -> Iterator[Record
     if isinstance(images, np.ndarray):
         _inputs.check_images(images, shape)
         return _of_array(images, _inputs.label_array(labels, len(images)), marker)
-    if isinstance(images, str | bytes) or not isinstance(images, Iterable):
+    if _inputs.is_text(images) or not isinstance(images, Iterable):
         raise InvalidInputError(
             "images must be an array (N, height, width, channels) of uint8 or an iterable of "
             f"images, got {type(images).__name__}"
@@ -102,7 +104,7 @@ def of_encoded(data: Encoded | Iterable[Encoded], labels: Any, marker: Marker) -
         shape = _shape_of(data, marker)
         number = np.array([_inputs.one_label(labels)], np.int64)
         return iter([_records([bytes(data)], [shape], number)])
-    if isinstance(data, str) or not isinstance(data, Iterable):
+    if _inputs.is_text(data) or not isinstance(data, Iterable):
         raise InvalidInputError(
             f"data must be bytes or an iterable of bytes, got {type(data).__name__}"
         )
@@ -139,7 +141,7 @@ def _pairs(
         labels = _inputs.label_array(labels, len(items))
     elif isinstance(labels, np.ndarray):
         labels = _inputs.label_array(labels, labels.size)
-    if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
+    if _inputs.is_text(labels) or not isinstance(labels, Iterable):
         raise InvalidInputError(
             f"labels must be integers, as many as images, got {type(labels).__name__}"
         )
@@ -166,10 +168,10 @@ def _of_images(
     """Records of C-contiguous images."""
     if marker.row_bytes is not None:
         rows = np.asarray(images).reshape(len(images), marker.row_bytes)
-        return Records(rows, same_shape(len(rows), images[0].shape), labels, _NO_CHECKSUMS)  # type: ignore[arg-type]
+        return Records(rows, same_shape(len(rows), images[0].shape), labels, _NO_CHECKSUMS)
     calls = [(image, marker.encoding, marker.options) for image in images]
     data = codecs.each(codecs.encode, calls, sum(image.nbytes for image in images) // len(images))
-    return _records(data, [image.shape for image in images], labels)  # type: ignore[misc]
+    return _records(data, [image.shape for image in images], labels)
 
 
 def _records(data: list[bytes], shapes: list[Shape], labels: NDArray[np.int64]) -> Records:
@@ -248,13 +250,13 @@ def _gathered(
 
 def _paired(items: Iterator[Any], labels: Iterator[int]) -> Iterator[tuple[Any, int]]:
     """Items with their labels; InvalidInputError where one of the two ends first."""
-    nothing = object()
     count = 0
     for item in items:
-        label = next(labels, nothing)
-        if label is nothing:
+        for label in labels:
+            yield item, label
+            break
+        else:
             raise InvalidInputError(f"labels ended after {count:,}, there are more images")
-        yield item, label  # type: ignore[misc]
         count += 1
-    if next(labels, nothing) is not nothing:
+    for _ in labels:
         raise InvalidInputError(f"images ended after {count:,}, there are more labels")

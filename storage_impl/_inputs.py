@@ -100,7 +100,7 @@ def selection(value: Selection, count: int) -> range | NDArray[np.int64]:
         elif len(value) and not (0 <= min(value[0], value[-1]) <= max(value[0], value[-1]) < count):
             raise InvalidIndexError(f"indices must be {_accepted(count)}, got {value}")
         return value if value.step == 1 else np.arange(*_bounds(value), dtype=np.int64)
-    if isinstance(value, Sequence) and not _is_text(value):
+    if isinstance(value, Sequence) and not is_text(value):
         if not all(type(item) is int for item in value):
             return np.array([_position(item, count) for item in value], np.int64)
         try:
@@ -195,8 +195,9 @@ def _integer(value: object) -> int:
     return operator.index(value)  # type: ignore[arg-type]
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str | bytes)  # which can be iterated, too
+def is_text(value: object) -> bool:
+    """Whether a value is text or bytes, which can be iterated, too."""
+    return isinstance(value, str | bytes)
 
 
 def _bounds(value: range) -> tuple[int, int, int]:
@@ -252,7 +253,7 @@ def _check_array(
 
 
 def label_array(labels: Labels, count: int) -> NDArray[np.int64]:
-    if _is_text(labels):
+    if is_text(labels):
         raise InvalidInputError(f"labels must be integers, got {type(labels).__name__}")
     if isinstance(labels, Iterable) and not isinstance(labels, np.ndarray):
         if not isinstance(labels, Sequence):

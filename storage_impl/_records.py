@@ -32,13 +32,15 @@ class Records(NamedTuple):
     checksums: NDArray[np.uint64]
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]
         """The number of images: ``len`` of a named tuple is that of its fields."""
         return len(self.labels)
 
     def part(self, part: slice) -> Self:
         """Some of the images; the arrays are views."""
-        return type(self)(*(field[part] for field in self))
+        return type(self)(
+            self.data[part], self.shapes[part], self.labels[part], self.checksums[part]
+        )
 
 
 def empty(count: int, rows: NDArray[np.uint8], shape: Shape) -> Records:

@@ -20,16 +20,14 @@ import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import import_module
 from io import BytesIO
 from itertools import starmap
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from storage_impl import _image_header
 from storage_impl._image_header import Header
@@ -42,10 +40,9 @@ OPTIONS: dict[str, dict[str, int]] = {"png": {"compress_level": 6}, "jpeg": {"qu
 LIMITS = {"compress_level": (0, 9), "quality": (1, 100)}
 """The least and the greatest value of each option."""
 
+_PLUGINS = {"png": "Png", "jpeg": "Jpeg", "webp": "WebP"}
 _FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-# The classes themselves: `Image.open` would search for the format, and warn of large images.
-_OPEN = {"png": PngImageFile, "jpeg": JpegImageFile, "webp": WebPImageFile}
 _WEBP_SIDE = 16383  # pixels at most
 MAX_BYTES = 1 << 30  # of pixels, as everywhere in this package
 # A file may ask for this much memory; for more only if it is in proportion to its own length.
@@ -86,6 +83,8 @@ def encode(image: NDArray[np.uint8], encoding: str, options: Mapping[str, Any]) 
         arguments = {"lossless": True, "exact": True, "method": 0}
     else:
         arguments = {name: options[name] for name in OPTIONS[encoding]}
+    from PIL import Image
+
     mode = _MODES[channels]
     buffer = BytesIO()
     picture = Image.frombuffer(mode, (width, height), image, "raw", mode, 0, 1)
@@ -139,7 +138,7 @@ def decode(data: bytes, encoding: str, shape: Shape) -> NDArray[np.uint8]:
         opaque = header == Header("webp", (height, width, 3)) and channels == 4
         if header.shape != shape and not opaque:
             raise DecodeError(f"the file has the shape {header.shape}, expected {shape}")
-        image = _OPEN[header.encoding](BytesIO(data))
+        image = _opener(header.encoding)(BytesIO(data))
         if image.size != (width, height):
             raise DecodeError(f"the decoder finds {image.size} pixels, the header says {shape}")
         mode = _MODES[channels]
@@ -151,6 +150,15 @@ def decode(data: bytes, encoding: str, shape: Shape) -> NDArray[np.uint8]:
         if not is_ours(error):
             raise
         raise DecodeError(str(error) or type(error).__name__) from error
+
+
+@cache
+def _opener(encoding: str) -> Callable[[BytesIO], Any]:
+    """Pillow's class for a format: `Image.open` would search for it, and warn of large images."""
+    # Pillow takes longer to import than all else here, and a store of raw images never needs it.
+    plugin = import_module(f"PIL.{_PLUGINS[encoding]}ImagePlugin")
+    opener: Callable[[BytesIO], Any] = getattr(plugin, f"{_PLUGINS[encoding]}ImageFile")
+    return opener
 
 
 def each(function: Callable[..., _T], arguments: Sequence[tuple[Any, ...]], size: int) -> list[_T]:

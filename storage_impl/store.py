@@ -363,6 +363,7 @@ class ImageStore:
                 raise
             finally:
                 self._writing = False
+                batches.error = None  # its traceback holds this frame, and with it the store
             return range(start, batches.stop)
 
     def _undo(self, count: int) -> None:
@@ -468,7 +469,7 @@ class ImageStore:
             raise DamagedImageError(f"checksum mismatch in {self.path}", [index])
 
     @overload
-    def __getitem__(self, index: SupportsIndex) -> tuple[Image, int]: ...
+    def __getitem__(self, index: int | np.integer[Any]) -> tuple[Image, int]: ...
 
     @overload
     def __getitem__(
@@ -675,7 +676,7 @@ class ImageStore:
         except self._kind.errors as error:
             raise self._read_failure(error) from error
         wrong = self._differ(block, records) | (records.labels != listed)
-        return (block.start + np.flatnonzero(wrong)).tolist()  # type: ignore[no-any-return]
+        return (block.start + np.flatnonzero(wrong)).tolist()
 
     def disk_usage(self) -> DiskUsage:
         """Bytes that the store takes.
@@ -743,12 +744,13 @@ class ImageStore:
 
     @staticmethod
     def _differ(wanted: Wanted, records: Records) -> NDArray[np.bool_]:
-        indices = np.asarray(wanted, np.int64)
-        return checksums(indices, records) != records.checksums
+        found = checksums(np.asarray(wanted, np.int64), records)
+        wrong: NDArray[np.bool_] = found != records.checksums
+        return wrong
 
     def _decoded(self, wanted: Wanted, records: Records) -> list[Image]:
         """The pixels of stored images; arrays may be read-only."""
-        shapes: list[Shape] = list(map(tuple, records.shapes.tolist()))  # type: ignore[arg-type]
+        shapes: list[Shape] = list(map(tuple, records.shapes.tolist()))
         size = sum(height * width * channels for height, width, channels in shapes) // len(shapes)
         calls = [
             (data, self.encoding, shape) for data, shape in zip(records.data, shapes, strict=True)

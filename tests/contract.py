@@ -1891,7 +1891,7 @@ class StoreContract:
             with pytest.raises(storage_impl.ReadFailedError) as caught:
                 storage_impl.open_store(stored, "a")
         assert caught.value.errno == errno.EIO
-        del caught  # its traceback holds what was open
+        del caught, fail, patch  # the error's traceback holds what was open
         gc.collect()
         assert self.open_files() == before
         storage_impl.open_store(stored, "a").close()
