@@ -50,6 +50,9 @@ class DiskUsage(NamedTuple):
 class File:
     """A descriptor that is closed when nobody uses it any more.
 
+    For what stays open: Python ignores what a signal's handler raises while an object is finalized,
+    so a file that is open for a moment is closed in the ordinary way.
+
     Attributes
     ----------
     fd : int
@@ -115,7 +118,7 @@ class Directory(File):
         status = os.fstat(self.fd) if _AT else os.stat(self.path)
         return status.st_dev, status.st_ino
 
-    def open(self, name: str, flags: int = os.O_RDONLY, mode: int = 0o666) -> File:
+    def open(self, name: str, flags: int = os.O_RDONLY) -> File:
         """Open a file of this directory, which must be a regular one.
 
         Raises
@@ -124,11 +127,14 @@ class Directory(File):
             As `os.open`, and with ``errno.ELOOP`` or ``errno.EINVAL`` for a symbolic link,
             a directory, a FIFO, a socket or a device.
         """
-        fd = os.open(self._name(name), flags | _REGULAR_ONLY | _ALWAYS, mode, dir_fd=self._fd)
-        file = File(fd, self.path / name)
+        return File(self._open(name, flags), self.path / name)
+
+    def _open(self, name: str, flags: int) -> int:
+        fd = os.open(self._name(name), flags | _REGULAR_ONLY | _ALWAYS, 0o666, dir_fd=self._fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(file.path))
-        return file
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file", str(self.path / name))
+        return fd
 
     def subdirectory(self, name: str) -> "Directory":
         """Open a directory of this one, and no link to one."""
@@ -159,27 +165,29 @@ class Directory(File):
 
     def read(self, name: str, limit: int) -> bytes:
         """The whole content of a regular file of at most `limit` bytes, else ``errno.EFBIG``."""
-        file = self.open(name)
-        size = file.size()
-        if size > limit:
-            raise OSError(errno.EFBIG, f"{size:,} bytes, at most {limit:,} are possible")
-        return pread(file.fd, size, 0)
+        fd = self._open(name, os.O_RDONLY)
+        try:
+            size = os.fstat(fd).st_size
+            if size > limit:
+                raise OSError(errno.EFBIG, f"{size:,} bytes, at most {limit:,} are possible")
+            return os.read(fd, size)
+        finally:
+            os.close(fd)
 
     def write(self, name: str, data: bytes | memoryview, *, durable: bool) -> None:
         """Write a file that did not exist; a leftover of the same name is replaced."""
-        file = self.new(name)
-        write_all(file.fd, data)
-        if durable:
-            sync(file.fd)
-
-    def new(self, name: str) -> File:
-        """Open a file for writing that did not exist; a leftover of the same name is replaced."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
-            return self.open(name, flags)
+            fd = self._open(name, flags)
         except FileExistsError:
             self.remove(name)
-            return self.open(name, flags)
+            fd = self._open(name, flags)
+        try:
+            write_all(fd, data)
+            if durable:
+                sync(fd)
+        finally:
+            os.close(fd)
 
     def make(self, name: str) -> None:
         """Make a directory."""
@@ -200,8 +208,11 @@ class Directory(File):
     def sync_name(self, name: str) -> None:
         """Bring a file's content to the disk."""
         # Windows syncs only what is open for writing; elsewhere the owner alone may have the right.
-        file = self.open(name, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-        sync(file.fd)
+        fd = self._open(name, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+        try:
+            sync(fd)
+        finally:
+            os.close(fd)
 
     def sync(self) -> None:
         """Bring the names in it to the disk, where the system can."""

@@ -97,7 +97,7 @@ def selection(value: Selection, count: int) -> range | NDArray[np.int64]:
                 value = range(count)[value]
             except (TypeError, ValueError) as error:
                 raise InvalidIndexError(f"{value}: {error}") from None
-        elif len(value) and not (0 <= min(value[0], value[-1]) <= max(value[0], value[-1]) < count):
+        elif value and not (0 <= min(value[0], value[-1]) <= max(value[0], value[-1]) < count):
             raise InvalidIndexError(f"indices must be {_accepted(count)}, got {value}")
         return value if value.step == 1 else np.arange(*_bounds(value), dtype=np.int64)
     if isinstance(value, Sequence) and not is_text(value):

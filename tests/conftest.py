@@ -7,7 +7,7 @@ import pytest
 from tests.faults import tally
 from tests.processes import OtherProcess
 
-pytest.register_assert_rewrite("tests.contract")
+pytest.register_assert_rewrite("tests.contract", "tests.faults_contract")
 
 
 @pytest.fixture(scope="session")

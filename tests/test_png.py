@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 import storage_impl
 from tests import commit_record
-from tests.contract import COUNT, StoreContract
+from tests.contract import COUNT
+from tests.faults_contract import FaultContract
 from tests.samples import SHAPE, images_of, labels_of
 
 Image = pytest.importorskip("PIL.Image")
@@ -40,7 +41,7 @@ def edit_log(path: Path, index: int, offset: int, data: bytes) -> None:
         file.write(data)
 
 
-class TestPng(StoreContract):
+class TestPng(FaultContract):
     """PNG files keep every promise."""
 
     backend = "png"

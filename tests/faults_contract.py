@@ -1,0 +1,368 @@
+"""What every backend promises when it is interrupted, forked, moved, copied or attacked.
+
+A part of the contract: `tests.contract` has the rest, and the hooks that these tests use.
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import storage_impl
+from storage_impl import ImageStore
+from tests import lines
+from tests.contract import COUNT, StoreContract, forks, needs_fork
+from tests.samples import images_of, labels_of
+
+READS: dict[str, Callable[[ImageStore], object]] = {
+    "read_one": lambda store: store.read_one(5),
+    "read_many": lambda store: store.read_many(),
+    "shuffled": lambda store: store.read_many([7, 3, 11]),
+    "read_labels": lambda store: store.read_labels(),
+    "verify": lambda store: store.verify(),
+}
+dir_fds = pytest.mark.skipif(
+    os.open not in os.supports_dir_fd, reason="this system opens nothing from a descriptor"
+)
+
+
+class FaultContract(StoreContract):
+    """The promises that are about bad moments."""
+
+    # -- interrupts ----------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError, RecursionError])
+    def test_write_interrupted_at_any_line(
+        self, stored: Path, error: type[BaseException], small_chunks: None
+    ) -> None:
+        """What a signal's handler raises comes out as it is; the store holds whole calls."""
+
+        def interrupt() -> None:
+            raise error("the caller's own")
+
+        held = COUNT
+        with storage_impl.open_store(stored, "a") as store:
+            for number in lines.numbers(step=9 if error is KeyboardInterrupt else 37):
+                new = images_of(12, first=held)
+                reached = True
+                with passing_through(error):
+                    reached = lines.at_line(
+                        number, interrupt, lambda new=new: store.write_many(iter(new), range(12))
+                    )
+                length = len(store)
+                assert length in (held, held + 12)
+                with storage_impl.open_store(stored) as reader:
+                    # What a call left that was interrupted as it ended is taken back by the next.
+                    assert len(reader) in (held, held + 12)
+                if length > held or not reached:
+                    held = length
+                if not reached:
+                    break
+            np.testing.assert_array_equal(store.read_many()[0], images_of(held))
+            store.verify()
+        with storage_impl.open_store(stored, verify=True) as store:
+            assert len(store) == held
+            np.testing.assert_array_equal(store.read_many()[0], images_of(held))
+        assert self.leftovers(stored) == []
+
+    @pytest.mark.parametrize("read", READS)
+    @pytest.mark.parametrize("error", [TimeoutError, RecursionError])
+    def test_read_interrupted_at_any_line(
+        self, shared: Path, read: str, error: type[Exception]
+    ) -> None:
+        """It is no damage, whatever built-in error the handler chose, and the next read works."""
+
+        def interrupt() -> None:
+            raise error("the caller's own")
+
+        with storage_impl.open_store(shared, verify=True) as store:
+            for number in lines.numbers(step=23):
+                reached = True
+                with passing_through(error):
+                    reached = lines.at_line(number, interrupt, lambda: READS[read](store))
+                if not reached:
+                    break
+            np.testing.assert_array_equal(store.read_many()[0], images_of(COUNT))
+
+    @pytest.mark.parametrize("read", READS)
+    def test_closed_at_any_line_of_a_read(self, shared: Path, tmp_path: Path, read: str) -> None:
+        """A read that a handler's `close` overtakes is right or refused, and waits for nothing.
+
+        The descriptors that closing frees are at once given to other files.
+        """
+        decoy = tmp_path / "decoy"
+        decoy.write_bytes(b"\xab" * 10_000)
+        for number in lines.numbers(step=17):
+            store = storage_impl.open_store(shared)
+            expected = READS[read](store)
+            others: list[int] = []
+
+            def close(store: ImageStore = store, others: list[int] = others) -> None:
+                store.close()
+                others.extend(os.open(decoy, os.O_RDONLY) for _ in range(8))
+
+            found: list[Any] = []
+            reached = True
+            try:
+                reached = lines.at_line(
+                    number,
+                    close,
+                    lambda store=store, found=found: found.append(READS[read](store)),
+                )
+            except storage_impl.ClosedStoreError:
+                pass
+            finally:
+                for other in others:
+                    os.close(other)
+            if found:
+                same(found[0], expected)
+            store.close()
+            if not reached:
+                break
+
+    # -- forks ---------------------------------------------------------------------------------
+
+    @needs_fork
+    @forks
+    @pytest.mark.parametrize("child", ["exits", "goes on", "raises"])
+    def test_generator_whose_child_goes_on(
+        self, stored: Path, tmp_path: Path, small_chunks: None, child: str
+    ) -> None:
+        """Only the process that began a write finishes or undoes it."""
+        others = tmp_path / "others"
+        others.write_bytes(b"\xab" * 200)
+        in_child = False
+
+        def forking() -> Iterator[NDArray[np.uint8]]:
+            nonlocal in_child
+            yield from images_of(12, first=COUNT)
+            process = os.fork()
+            if process:
+                assert os.waitpid(process, 0)[1] == 0
+            else:
+                in_child = True
+                # In the place of whatever the child has closed.
+                opened.extend(os.open(others, os.O_RDWR) for _ in range(16))
+                if child == "exits":
+                    sys.exit()
+                if child == "raises":
+                    raise ZeroDivisionError
+            yield from images_of(12, first=COUNT + 12)
+
+        opened: list[int] = []
+        with storage_impl.open_store(stored, "a") as store:
+            try:
+                store.write_many(forking(), labels_of(24, COUNT))
+            except BaseException as error:
+                if in_child:
+                    store.close()
+                    expected = {
+                        "exits": SystemExit,
+                        "raises": ZeroDivisionError,
+                        "goes on": storage_impl.ReadOnlyStoreError,
+                    }
+                    os._exit(type(error) is not expected[child])
+                raise
+            finally:
+                if in_child:
+                    os._exit(9)
+        assert others.read_bytes() == b"\xab" * 200
+        self.check(stored, COUNT + 24)
+
+    @needs_fork
+    @forks
+    def test_fork_in_a_handler_in_the_midst_of_a_read(self, shared: Path) -> None:
+        """A handler may fork wherever it interrupts a read: neither side hangs or reads amiss."""
+        with storage_impl.open_store(shared) as store:
+            for number in lines.numbers(step=37):
+                found: list[Any] = []
+                child: list[int] = []
+
+                def fork(child: list[int] = child) -> None:
+                    child.append(os.fork())
+
+                reached = lines.at_line(
+                    number, fork, lambda found=found: found.append(store.read_many([7, 3, 11]))
+                )
+                if child and child[0] == 0:
+                    try:
+                        same(found[0], store.read_many([7, 3, 11]))
+                        same(found[0], (images_of(COUNT)[[7, 3, 11]], labels_of(COUNT)[[7, 3, 11]]))
+                        os._exit(0)
+                    finally:
+                        os._exit(9)
+                if child:
+                    assert os.waitpid(child[0], 0)[1] == 0
+                same(found[0], (images_of(COUNT)[[7, 3, 11]], labels_of(COUNT)[[7, 3, 11]]))
+                if not reached:
+                    break
+
+    # -- the directory is moved, copied, attacked ------------------------------------------------
+
+    @dir_fds
+    @pytest.mark.parametrize("used", [False, True], ids=["unread", "read"])
+    def test_another_store_in_its_place(self, stored: Path, used: bool) -> None:
+        """A reader keeps the store that it opened, wherever it is moved, or says so."""
+        other = stored.with_name("other")
+        with self.create(other) as store:
+            store.write_many(images_of(COUNT, first=100), labels_of(COUNT, 100))
+        with storage_impl.open_store(stored) as reader:
+            if used:
+                reader.read_one(0)
+            stored.rename(stored.with_name("away"))
+            other.rename(stored)
+            readings = [lambda: reader.read_many(), lambda: reader.read_many([5, 2])]
+            for read, which in zip(readings, (slice(None), [5, 2]), strict=True):
+                images, labels = read()
+                np.testing.assert_array_equal(images, images_of(COUNT)[which])
+                np.testing.assert_array_equal(labels, labels_of(COUNT)[which])
+            np.testing.assert_array_equal(reader.read_labels(), labels_of(COUNT))
+            reader.verify()
+            with pytest.raises(storage_impl.StoreNotFoundError, match="moved"):
+                reader.disk_usage()
+
+    @dir_fds
+    @needs_fork
+    @forks
+    def test_another_store_in_its_place_after_a_fork(self, stored: Path) -> None:
+        """A child reads what its parent opened."""
+        other = stored.with_name("other")
+        with self.create(other) as store:
+            store.write_many(images_of(COUNT, first=100), labels_of(COUNT, 100))
+        with storage_impl.open_store(stored) as reader:
+            reader.read_one(0)
+            stored.rename(stored.with_name("away"))
+            other.rename(stored)
+            process = os.fork()
+            if process == 0:
+                try:
+                    with contextlib.suppress(storage_impl.StorageError):
+                        same(reader.read_many(), (images_of(COUNT), labels_of(COUNT)))
+                    os._exit(0)
+                finally:
+                    os._exit(9)
+            assert os.waitpid(process, 0)[1] == 0
+
+    def test_copy_made_while_it_is_open_for_writing(self, stored: Path, path: Path) -> None:
+        """Such a copy may hold parts of different moments: it is refused until it is checked."""
+        copy = stored.with_name("copy")
+        with storage_impl.open_store(stored, "a") as store:
+            store.write_many(images_of(3, first=COUNT), labels_of(3, COUNT))
+            shutil.copytree(stored, copy)
+            with storage_impl.open_store(stored) as reader:  # the original is what it is
+                assert len(reader) == COUNT + 3
+        for mode in ("r", "a"):
+            with pytest.raises(storage_impl.DamagedStoreError, match="copied"):
+                storage_impl.open_store(copy, mode)
+        with storage_impl.open_store(copy, verify=True) as whole:
+            self.check_prefix(whole, COUNT + 3)
+        with storage_impl.open_store(copy, "a", verify=True) as whole:
+            whole.write_many(images_of(2, first=COUNT + 3), labels_of(2, COUNT + 3))
+        self.check(copy, COUNT + 5)
+        shutil.copytree(stored, path.with_name("later"))
+        self.check(path.with_name("later"), COUNT + 3)
+
+    def test_copy_of_different_moments_is_not_accepted(self, stored: Path) -> None:
+        """Opened with ``verify=True`` a copy is checked before anything is appended to it."""
+        copy = stored.with_name("copy")
+        with storage_impl.open_store(stored, "a"):
+            shutil.copytree(stored, copy)
+        self.damage_pixel(copy, 4)
+        with pytest.raises(storage_impl.DamagedStoreError):
+            storage_impl.open_store(copy, "a", verify=True)
+
+    @dir_fds
+    def test_directories_swapped_for_links_at_any_line(self, stored: Path) -> None:
+        """A link in the place of a directory, put there between check and use, leads nowhere."""
+        strangers = stored.with_name("strangers")
+        inner = [entry.name for entry in stored.iterdir() if entry.is_dir()]
+        if not inner:
+            pytest.skip("the backend has no directories in its store")
+        for name in inner:
+            for number in lines.numbers(step=41):
+                shutil.rmtree(strangers, ignore_errors=True)
+                shutil.copytree(stored / name, strangers)
+                before = sorted(str(file) for file in strangers.rglob("*"))
+                copy = Path(shutil.copytree(stored, stored.with_name("attacked")))
+
+                def swap(copy: Path = copy, name: str = name) -> None:
+                    (copy / name).rename(copy / "kept")
+                    (copy / name).symlink_to(strangers)
+
+                def use(copy: Path = copy) -> None:
+                    with contextlib.suppress(storage_impl.StorageError):
+                        with storage_impl.open_store(copy, "a") as store:
+                            store.write_many(images_of(3, first=COUNT), labels_of(3, COUNT))
+                            store.read_many()
+
+                reached = lines.at_line(number, swap, use)
+                assert sorted(str(file) for file in strangers.rglob("*")) == before
+                shutil.rmtree(copy)
+                if not reached:
+                    break
+
+    # -- names and numbers ---------------------------------------------------------------------
+
+    @pytest.mark.parametrize("name", ["n" * 255, "ü" * 127], ids=["255 letters", "254 bytes"])
+    def test_long_names(self, tmp_path: Path, name: str) -> None:
+        """A store may have the longest name that a directory may have."""
+        self.create(tmp_path / name).close()
+        self.check(tmp_path / name, 0)
+
+    @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names here are Unicode")
+    def test_name_that_is_no_text(self, tmp_path: Path) -> None:
+        """Neither need its name, nor that of a directory above it, be valid UTF-8."""
+        parent = tmp_path / os.fsdecode(b"\xff\xfe")
+        parent.mkdir()
+        with self.create(parent / "store") as store:
+            store.write_many(images_of(3), labels_of(3))
+        self.check(parent / "store", 3)
+
+    def test_paths_that_cannot_be(self, tmp_path: Path) -> None:
+        """They are refused by an error of this package."""
+        for use in (self.create, storage_impl.open_store):
+            with pytest.raises(storage_impl.StorageError, match="NUL"):
+                use(f"{tmp_path}/a\0b")
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no directory in use")
+    def test_working_directory_that_is_gone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A relative path then leads nowhere."""
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        for use in (self.create, storage_impl.open_store):
+            with pytest.raises(storage_impl.StoreNotFoundError, match="gone"):
+                use("store")
+
+    def test_range_beyond_all_numbers(self, reader: ImageStore) -> None:
+        """A range too long for the machine is a bad index like any other."""
+        for method in (reader.read_many, reader.read_labels):
+            with pytest.raises(storage_impl.InvalidIndexError):
+                method(range(10**30))  # type: ignore[operator]
+
+
+@contextlib.contextmanager
+def passing_through(error: type[BaseException]) -> Iterator[None]:
+    """Expect an error of the caller's own, if any: unchanged, and no other."""
+    try:
+        yield
+    except error as raised:
+        if raised.args != ("the caller's own",):
+            raise
+
+
+def same(found: Any, expected: Any) -> None:
+    """Fail unless what was read twice is the same."""
+    if not isinstance(expected, tuple):
+        found, expected = (found,), (expected,)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
