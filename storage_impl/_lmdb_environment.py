@@ -1,297 +1,549 @@
-"""An LMDB environment that the threads, stores and forks of a process can share.
+"""LMDB environments, shared by the stores, threads and forks of a process.
 
-LMDB allows a process one environment of a file, none that crosses a fork, and a new map only
-while nobody uses the old one. `acquire` and `release` see to the first, hooks of `os.fork` to the
-second, `Environment.read` and `Environment.write` to the third.
+LMDB allows a process one environment of a file, none that crosses a fork, and none to be closed
+while it is in use. So all stores of a file share one `_File`. Nobody holds a lock, for a signal's
+handler or a finalizer may come between any two steps of a thread, and would wait for the thread it
+interrupted. Instead, each operation leaves a token where all can see it while it lasts. Whoever
+opens or closes an environment announces it, then looks for tokens of other threads:
+
+- A fork waits until other threads have ended their operations, then closes all environments, which
+  open again when they are next used. One that the forking thread itself is using (it forks in a
+  signal's handler) stays open; the child closes its own before it opens another.
+- A store that closes leaves the environment to the operations in progress: the last one closes it.
+- Stores that read share an environment that only reads. The first one that writes replaces it,
+  between two reads.
 """
 
 import errno
 import os
-import threading
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
+from threading import get_ident
 from typing import TypeVar, TypeVarTuple
 
 import lmdb
 
-from storage_impl._files import check_regular, open_regular
+from storage_impl._files import Directory
 from storage_impl._lmdb_pages import check_pages, read_metas
 from storage_impl.errors import (
-    ClosedStoreError,
     DamagedStoreError,
     ReadFailedError,
+    ReadOnlyStoreError,
     StoreFullError,
 )
 
-_FIRST_MAP = 16 << 20  # bytes
-_PAGES_AT_OPENING = 256
+if sys.platform == "linux":
+    import fcntl
+
+_DATA, _LOCK = "data.mdb", "lock.mdb"
+_NAMES = (b"images", b"labels")
+# Addresses are reserved once for all that may come. Only what is read of a map costs memory, but
+# Windows makes the file as long.
+_MAP = 1 << 40 if sys.maxsize > 1 << 32 and os.name != "nt" else 0
+_LEAST_MAP = 16 << 20
+_READERS = 1000  # slots in lock.mdb, one for each process and thread that has read
+_LOCK_FILE_BYTES = 64 << 10  # 64 for each slot, and LMDB's header, in whole pages
+_SHORT_OF_SPACE = 16 << 20  # bytes: several transactions
 _CHECK_ATTEMPTS = 1000  # a writer would have to commit twice within each of them
-_READERS = 250  # slots of 64 bytes in lock.mdb, one a process and thread that reads at a moment
-_LOCK_FILE_BYTES = 16 << 10  # these and LMDB's header, in whole pages
+_PAUSE = 0.0001  # seconds
+_DESCRIPTORS = "/proc/self/fd"
+_BY_DESCRIPTOR = os.path.isdir(_DESCRIPTORS)
 
 _T = TypeVar("_T")
 _Arguments = TypeVarTuple("_Arguments")
+_Key = tuple[int, int]
 
 
-def create(directory: Path, key: bytes, value: bytes) -> None:
+class _File:
+    """What this process has open of a data file.
+
+    Attributes
+    ----------
+    env : lmdb.Environment or None
+        None while nobody needs it, and after a fork.
+    images, labels : lmdb._Database
+        Its databases.
+    """
+
+    images: "lmdb._Database"
+    labels: "lmdb._Database"
+
+    def __init__(self) -> None:
+        self.env: lmdb.Environment | None = None
+        self.map_size = 0
+        self.writable = False
+        self.locks = False  # whether LMDB keeps from a writer the pages that a reader needs
+        self.failed = False  # LMDB refuses to go on with it
+        self.foreign = False  # it belongs to the parent of this process
+        self.users: set[Environment] = set()
+        self.active: dict[object, int] = {}  # the operations in progress, and their threads
+        self.changing: dict[str, tuple[object, int]] = {}
+
+    def claim(self, token: object) -> tuple[object, int]:
+        """Announce a change of the environment, or learn who is changing it."""
+        return self.changing.setdefault("by", (token, get_ident()))
+
+    def unclaim(self, token: object) -> None:
+        """Take back a claim that this token may have."""
+        if self.changing.get("by", (None,))[0] is token:
+            del self.changing["by"]
+
+    def others(self) -> bool:
+        """Whether other threads have operations in progress."""
+        me = get_ident()
+        return any(thread != me for thread in list(self.active.values()))
+
+    def interrupted(self, token: object) -> bool:
+        """Whether this thread has an operation in progress besides that of `token`."""
+        me = get_ident()
+        return any(
+            thread == me and other is not token for other, thread in list(self.active.items())
+        )
+
+
+# By device and inode of the data file.
+_files: dict[_Key, _File] = {}
+# What a fork brought into this process, and with it the environment, which is to be closed before
+# another one of the same file is opened.
+_inherited: dict[_Key, tuple[_File, lmdb.Environment | None]] = {}
+_forks: dict[object, int] = {}  # under way, and their threads
+
+
+def create(directory: Directory, key: bytes, value: bytes, *, durable: bool) -> None:
     """Make an environment of the databases "images" and "labels" that holds one record."""
     _allocate_lock_file(directory)
-    with lmdb.open(str(directory), map_size=_FIRST_MAP, max_dbs=2, max_readers=_READERS) as env:
-        for name in (b"images", b"labels"):
-            env.open_db(name)
-        with env.begin(write=True) as txn:
-            txn.put(key, value)
+    file, token = _File(), object()
+    place = (-1, id(file))
+    while True:
+        try:
+            _files[place] = file  # where a fork sees it
+            file.active[token] = get_ident()
+            if not _must_wait(token):
+                _create(directory, key, value, durable)
+                return
+        finally:
+            _files.pop(place, None)
+        time.sleep(_PAUSE)
+
+
+def _create(directory: Directory, key: bytes, value: bytes, durable: bool) -> None:
+    path = _path(directory)
+    with (
+        lmdb.open(path, map_size=_LEAST_MAP, max_dbs=2, max_readers=_READERS, sync=durable) as env,
+        env.begin(write=True) as txn,
+    ):
+        for name in _NAMES:
+            env.open_db(name, txn)
+        txn.put(key, value)
 
 
 class Environment:
-    """An environment, shared by all stores of this process that have its path.
-
-    Whatever uses it goes through `read` or `write`. They wait while another thread has the
-    environment `_alone`, and open it again after a fork.
-    """
-
-    def __init__(self, path: Path, key: tuple[int, int], readahead: bool, durable: bool) -> None:
-        self.key = key
-        self.users = 1
-        self._path = path
-        self._data = path / "data.mdb"
-        self._readahead = readahead
-        self._durable = durable
-        self._env: lmdb.Environment
-        self._lock = threading.Lock()
-        self._active: set[object] = set()  # a member for each transaction
-        self._released = False
-        self._is_open = False
-        self._busy = True  # while it is closed, and while a thread has it alone
-        with self._alone():
-            self._open()
-
-    def _open(self) -> None:
-        # Whoever may write opens for writing, readers too: a writer may join them later.
-        writable = all(os.access(path, os.W_OK) for path in (self._path, self._data))
-        if writable:
-            _allocate_lock_file(self._path)
-        descriptor = open_regular(self._data)
-        try:
-            read_metas(descriptor)
-        finally:
-            os.close(descriptor)
-        size = self._file_size()
-        try:
-            self._env = self._map(max(2 * size, _FIRST_MAP), writable)
-        except lmdb.MemoryError:  # no address space to grow into
-            self._env = self._map(size, writable)
-        self._is_open = True
-        try:
-            if writable:
-                self._env.reader_check()  # the slots of processes that were killed
-            self._check(_PAGES_AT_OPENING)  # before LMDB follows the first pointer
-            self.images = self._env.open_db(b"images", create=False)
-            self.labels = self._env.open_db(b"labels", create=False)
-        except BaseException:
-            self._close()
-            raise
-
-    def _map(self, size: int, writable: bool) -> lmdb.Environment:
-        return lmdb.open(
-            str(self._path),
-            map_size=size,
-            max_dbs=2,
-            max_readers=_READERS,
-            max_spare_txns=1,
-            create=False,
-            readonly=not writable,
-            lock=writable,
-            readahead=self._readahead,
-            sync=self._durable,
-        )
-
-    def _close(self) -> None:
-        if self._is_open:
-            self._env.close()
-            self._is_open = False
-
-    def read(
-        self, action: Callable[[lmdb.Transaction, *_Arguments], _T], *arguments: *_Arguments
-    ) -> _T:
-        """Call `action` in a transaction that reads.
-
-        What the transaction returns are views of the map, not to be kept.
-        """
-        while True:
-            token = object()
-            try:
-                self._active.add(token)  # which is atomic, and so is discard
-                if not self._busy:
-                    txn = self._env.begin(buffers=True)
-                    try:
-                        return action(txn, *arguments)
-                    finally:
-                        txn.abort()  # less work than a commit
-                needed = 0
-            except lmdb.MapResizedError:  # another process made the file longer than the map
-                needed = 2 * self._file_size()
-            except lmdb.ReadersFullError as error:
-                if not self._env.reader_check():  # which frees the slots of processes that died
-                    raise ReadFailedError(
-                        errno.EAGAIN,
-                        f"{_READERS} threads and processes read {self._path} at this moment",
-                    ) from error
-                needed = 0
-            finally:
-                self._active.discard(token)
-            self._fit(needed)
-
-    def write(self, action: Callable[[lmdb.Transaction], _T]) -> _T:
-        """Call `action` in a transaction that writes, again in a larger map if it is full."""
-        while True:
-            token = object()
-            try:
-                self._active.add(token)
-                if not self._busy:
-                    with self._env.begin(write=True, buffers=True) as txn:
-                        return action(txn)
-                needed = 0
-            except (lmdb.MapFullError, lmdb.MapResizedError):
-                needed = 2 * self._env.info()["map_size"]
-            finally:
-                self._active.discard(token)
-            self._fit(needed)
-
-    def sync(self) -> None:
-        self._fit(0)
-        with self._alone():
-            self._env.sync(True)
-
-    def check(self) -> None:
-        """Check all pages of the last transaction."""
-        self._fit(0)
-        with self._alone():
-            self._check(None)
-
-    def close(self, *, for_good: bool = False) -> None:
-        """Close it; unless `for_good`, what uses it next opens it again."""
-        with self._alone():
-            self._released = for_good
-            self._close()
-
-    def _fit(self, needed: int) -> None:
-        """Make the map at least `needed` bytes long, and open it if it is closed."""
-        with self._alone():
-            if self._released:
-                raise ClosedStoreError(f"{self._path} was closed while it was read")
-            if not self._is_open:
-                self._open()
-            elif self._env.info()["map_size"] < needed:
-                try:
-                    self._env.set_mapsize(needed)
-                except (lmdb.Error, OverflowError) as error:
-                    self._close()  # LMDB has dropped the old map; the next use opens it again
-                    raise StoreFullError(
-                        f"{self._path} cannot grow its map to {needed:,} bytes: {error}; "
-                        "the address space of this process is limited (ulimit -v)"
-                    ) from error
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        with self._lock:
-            self._busy = True
-            while self._active:
-                time.sleep(0.0001)
-            try:
-                yield
-            finally:
-                self._busy = not self._is_open
-
-    def _check(self, limit: int | None) -> None:
-        descriptor = open_regular(self._data)
-        try:
-            for _ in range(_CHECK_ATTEMPTS):
-                # The transaction keeps a writer from using its pages again meanwhile.
-                try:
-                    with self._env.begin() as txn:
-                        meta = read_metas(descriptor)[txn.id() % 2]
-                        if meta.transaction == txn.id():  # else a writer has gone on by two
-                            check_pages(descriptor, meta, limit)
-                            return
-                except lmdb.MapResizedError:
-                    self._env.set_mapsize(2 * self._file_size())
-            raise DamagedStoreError(f"{self._data}: the transaction numbers do not agree")
-        finally:
-            os.close(descriptor)
-
-    def _file_size(self) -> int:
-        return os.stat(self._data).st_size
-
-
-# One environment a process for each data file, by device and inode.
-_environments: dict[tuple[int, int], Environment] = {}
-_environments_lock = threading.RLock()
-
-
-def acquire(path: Path, *, readahead: bool, durable: bool) -> Environment:
-    """The environment of the store at `path`, opened unless it is open.
+    """The environment of a store, as one store object uses it.
 
     Parameters
     ----------
-    path
+    directory : Directory
         The store's directory.
-    readahead, durable
+    writable : bool
+        Whether it is written to.
+    readahead, durable : bool
         What the store was made with.
+    verify : bool
+        Whether all pages are checked before LMDB follows a pointer in them.
     """
-    status = check_regular(path / "data.mdb")
-    key = status.st_dev, status.st_ino
-    with _environments_lock:
-        environment = _environments.get(key)
-        if environment is None:
-            environment = _environments[key] = Environment(path, key, readahead, durable)
-        else:
-            environment.users += 1
-        return environment
+
+    def __init__(
+        self, directory: Directory, *, writable: bool, readahead: bool, durable: bool, verify: bool
+    ) -> None:
+        self.writable = writable
+        self._directory = directory
+        self._readahead = readahead
+        self._durable = durable
+        self._unchecked = verify
+        self._closed = False
+        status = directory.regular(_DATA)
+        self._key = status.st_dev, status.st_ino
+        self._file = _File()
+        try:
+            self._prepare()
+            if self._unchecked:
+                self.check()
+        except BaseException:
+            self.close()
+            raise
+
+    def run(
+        self,
+        action: Callable[[lmdb.Transaction, _File, *_Arguments], _T],
+        *arguments: *_Arguments,
+        write: bool = False,
+    ) -> _T:
+        """Call `action` with a transaction, the databases (`_File`) and `arguments`.
+
+        What the transaction returns are views of the map, not to be kept. An `action` that writes
+        may be called again, with a larger map.
+        """
+        while True:
+            file, token, too_small = self._file, object(), 0
+            try:
+                file.active[token] = get_ident()
+                env = file.env
+                if (
+                    env is not None
+                    and not ((_forks or file.changing) and _must_wait(token, file))
+                    and not (write and (file.failed or not file.writable))
+                ):
+                    txn = env.begin(write=write, buffers=True)
+                    try:
+                        result = action(txn, file, *arguments)
+                        if write:
+                            if file.foreign:
+                                raise ReadOnlyStoreError(
+                                    f"{self._directory.path} was being written to when this "
+                                    "process was forked: its parent finishes the write"
+                                )
+                            txn.commit()
+                        return result
+                    finally:
+                        if not file.foreign:  # else it is the parent's
+                            txn.abort()
+            except (lmdb.MapFullError, lmdb.MapResizedError):
+                too_small = file.map_size
+            except lmdb.PanicError:
+                file.failed = True
+            except lmdb.ReadersFullError as error:
+                if env is None or not env.reader_check():  # of processes that were killed
+                    raise self._readers_full() from error
+            except lmdb.Error as error:
+                file.failed |= write
+                if write and self._is_short_of_space(error):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+                raise
+            finally:
+                file.active.pop(token, None)
+                if self._closed:
+                    self.close()
+            self._prepare(too_small)
+            if self._file.map_size <= too_small:
+                raise self._no_larger_map(write)
+
+    def sync(self) -> None:
+        """Bring to the disk what was committed."""
+        self.run(self._sync, write=True)
+
+    def check(self) -> None:
+        """Check all pages of the last transaction."""
+        for _ in range(_CHECK_ATTEMPTS):
+            if self.run(self._is_checked):
+                return
+        raise DamagedStoreError(f"{self._directory.path}: the transaction numbers do not agree")
+
+    def close(self) -> None:
+        """Give it back; operations in progress end as if it were open."""
+        self._closed = True
+        for file in (self._file, _files.get(self._key)):
+            if file is not None:
+                file.users.discard(self)
+                self._close_unless_used(file)
+
+    def _close_unless_used(self, file: _File) -> None:
+        token = object()
+        while file.env is not None and not file.users and not file.active:
+            try:
+                file.active[token] = get_ident()
+                if _forks or file.claim(token)[0] is not token:
+                    return  # a fork closes it, and whoever changes it uses it
+                if not file.users and len(file.active) == 1:
+                    env, file.env = file.env, None
+                    if len(file.active) > 1:
+                        file.env = env  # an operation has just begun
+                    else:
+                        env.close()
+                        _files.pop(self._key, None)
+            finally:
+                file.unclaim(token)
+                file.active.pop(token, None)
+
+    def _prepare(self, too_small: int = 0) -> None:
+        """Wait while others want the environment for themselves, and have it open.
+
+        Opened again, its map is longer than `too_small` if that can be had.
+        """
+        token = object()
+        file = self._file
+        try:
+            while True:
+                file = _files.get(self._key) or _files.setdefault(self._key, _File())
+                try:
+                    file.users.add(self)
+                    file.active[token] = get_ident()
+                    if self._is_prepared(file, token, too_small):
+                        self._file = file
+                        return
+                finally:
+                    file.active.pop(token, None)
+                time.sleep(_PAUSE)
+        finally:
+            file.unclaim(token)
+
+    def _is_prepared(self, file: _File, token: object, too_small: int) -> bool:
+        interrupted = file.interrupted(token)
+        if _must_wait(token):
+            file.unclaim(token)
+            return False
+        claimant, thread = file.claim(token)
+        if claimant is not token:
+            if interrupted or thread == get_ident():
+                raise self._interrupted()
+            return False
+        if _files.get(self._key) is not file:  # closed meanwhile
+            file.unclaim(token)
+            return False
+        if file.env is not None:
+            fits = file.writable or not self.writable
+            if fits and not file.failed and file.map_size > too_small:
+                return True
+            if interrupted:
+                raise self._interrupted()
+            if file.others():
+                return False  # and no new operation begins, for the claim is kept
+            env, file.env = file.env, None
+            env.close()
+        try:
+            return self._open(file, too_small)
+        except lmdb.MapResizedError:  # a writer made the file longer just now
+            return False
+        except lmdb.ReadersFullError as error:
+            raise self._readers_full() from error
+
+    def _open(self, file: _File, too_small: int) -> bool:
+        old, env = _inherited.get(self._key, (None, None))
+        if old is not None:
+            if old.active:
+                raise self._interrupted()
+            del _inherited[self._key]
+            if env is not None:
+                env.close()
+        data = self._directory.open(_DATA)
+        status = os.fstat(data.fd)
+        first, second = read_metas(data.fd)
+        used = (max(first.last_page, second.last_page) + 1) * first.page_size
+        locks = _allocate_lock_file(self._directory, must=self.writable)
+        env, size = self._map(used, too_small, locks)
+        try:
+            kept = os.stat(os.path.join(_path(self._directory), os.fsencode(_DATA)))
+            if not (status.st_dev, status.st_ino) == (kept.st_dev, kept.st_ino) == self._key:
+                raise ReadFailedError(
+                    errno.ESTALE,
+                    f"{self._directory.path / _DATA} was replaced since the store was opened; "
+                    "open the store again",
+                )
+            while self._unchecked:
+                with env.begin() as txn:
+                    self._unchecked = not self._check(txn, locks)
+            if self.writable:
+                env.reader_check()  # the slots of processes that were killed
+                # Without a transaction `open_db` begins one for each.
+                with env.begin(write=True) as txn:
+                    images, labels = (env.open_db(name, txn, create=False) for name in _NAMES)
+            else:
+                images, labels = (env.open_db(name, create=False) for name in _NAMES)
+        except BaseException:
+            env.close()
+            raise
+        if file.foreign:  # forked by a signal's handler just now
+            env.close()
+            return False
+        file.images, file.labels = images, labels
+        file.map_size, file.writable, file.locks, file.failed = size, self.writable, locks, False
+        file.env = env
+        return True
+
+    def _map(self, used: int, too_small: int, locks: bool) -> tuple[lmdb.Environment, int]:
+        """Open it with a map as long as can be had."""
+        needed = max(2 * used, 2 * too_small, _LEAST_MAP)
+        sizes = [_MAP] if needed < _MAP else []
+        # Windows shows to a reader the file as it is, whatever it asks for.
+        sizes += [needed, used] if self.writable or os.name != "nt" else [used]
+        path = _path(self._directory)
+        for size in sizes:
+            try:
+                return lmdb.open(
+                    path,
+                    map_size=size,
+                    max_dbs=2,
+                    max_readers=_READERS,
+                    max_spare_txns=1,
+                    create=False,
+                    readonly=not self.writable,
+                    lock=locks,
+                    readahead=self._readahead,
+                    sync=self._durable,
+                ), size
+            except lmdb.MemoryError:
+                if size == sizes[-1]:
+                    raise
+            except (lmdb.MapResizedError, lmdb.ReadersFullError):
+                raise
+            except lmdb.Error as error:
+                text = str(error).replace(os.fsdecode(path), str(self._directory.path))
+                if "already open" in text:
+                    raise ReadFailedError(
+                        errno.EBUSY, f"{text} Close that lmdb.Environment first."
+                    ) from None
+                raise type(error)(text) from None
+        raise AssertionError("there is always a size")
+
+    @staticmethod
+    def _sync(txn: lmdb.Transaction, file: _File) -> None:
+        if file.env is not None:
+            file.env.sync(True)
+
+    def _is_checked(self, txn: lmdb.Transaction, file: _File) -> bool:
+        return self._check(txn, file.locks)
+
+    def _check(self, txn: lmdb.Transaction, locks: bool) -> bool:
+        """Check all pages of a transaction; False where a writer has overwritten some of them."""
+        data = self._directory.open(_DATA)
+        number = txn.id()
+        meta = read_metas(data.fd)[number % 2]
+        if meta.transaction != number:
+            return False
+        try:
+            check_pages(data.fd, meta)
+        except DamagedStoreError:
+            if locks or read_metas(data.fd)[number % 2].transaction == number:
+                raise
+            return False
+        return True
+
+    def _is_short_of_space(self, error: lmdb.Error) -> bool:
+        """Whether the disk is full, where LMDB says that it could write only a part."""
+        if not str(error).endswith(os.strerror(errno.EIO)) or not hasattr(os, "fstatvfs"):
+            return False
+        status = os.fstatvfs(self._directory.fd)
+        return status.f_bavail * status.f_frsize < _SHORT_OF_SPACE
+
+    def _readers_full(self) -> ReadFailedError:
+        return ReadFailedError(
+            errno.EAGAIN,
+            f"{self._directory.path}: all {_READERS:,} slots for readers are taken; each process "
+            "that has read keeps one, and one more for each thread that reads at the same time; "
+            "close the store in some of them",
+        )
+
+    def _interrupted(self) -> ReadFailedError:
+        return ReadFailedError(
+            errno.EDEADLK,
+            f"{self._directory.path} is in use by what a signal's handler has interrupted, and "
+            "cannot be opened by the handler; open it after the handler has returned",
+        )
+
+    def _no_larger_map(self, write: bool) -> ReadFailedError | StoreFullError:
+        what = (
+            f"{self._directory.path}: the map cannot be longer than {self._file.map_size:,} bytes, "
+            "for the address space of this process is limited (ulimit -v)"
+        )
+        if write:
+            return StoreFullError(errno.ENOMEM, f"{what}; the store is as it was before the call")
+        return ReadFailedError(errno.ENOMEM, what)
 
 
-def release(environment: Environment) -> None:
-    """Give back what `acquire` returned; the last one closes it."""
-    with _environments_lock:
-        environment.users -= 1
-        if environment.users == 0:
-            del _environments[environment.key]
-            environment.close(for_good=True)
+def _must_wait(token: object, file: _File | None = None) -> bool:
+    """Whether an operation may not begin yet: a fork is under way, or a change of its file.
+
+    Neither waits for the thread that it is in; and one whose operation was interrupted, by the
+    handler of a signal, has to go on, for both wait until that operation has ended.
+    """
+    me = get_ident()
+    waits = file is not None and file.changing.get("by", (None, me))[1] != me
+    if not waits and all(thread == me for thread in list(_forks.values())):
+        return False
+    return not any(file.interrupted(token) for file in list(_files.values()))
+
+
+def _path(directory: Directory) -> bytes:
+    """What LMDB opens: the directory itself, where the system has names for what is open."""
+    if _BY_DESCRIPTOR:
+        return f"{_DESCRIPTORS}/{directory.fd}".encode()
+    return os.fsencode(directory.path)
+
+
+def _allocate_lock_file(directory: Directory, *, must: bool = True) -> bool:
+    """Make lock.mdb without holes: LMDB writes to it by a map, which on a full disk is a signal.
+
+    Not while this process has the environment open: closing the file would free LMDB's locks.
+
+    Returns
+    -------
+    bool
+        Whether this process may write to it; where it `must`, OSError says that it may not.
+    """
+    try:
+        file = directory.open(_LOCK, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        if must or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return False
+    status = os.fstat(file.fd)
+    if status.st_size == 0:
+        _keep_in_place(file.fd)
+    length = max(status.st_size, _LOCK_FILE_BYTES)
+    if hasattr(os, "posix_fallocate") and status.st_blocks * 512 < length:
+        os.posix_fallocate(file.fd, 0, length)  # keeps what another process wrote there
+    return True
+
+
+if sys.platform == "linux":
+    _GET_FLAGS, _SET_FLAGS, _NO_COPY_ON_WRITE = 0x80086601, 0x40086602, 0x00800000
+
+    def _keep_in_place(fd: int) -> None:
+        """Have an empty file written to where it is: btrfs needs new blocks for each write else."""
+        with suppress(OSError):  # most file systems do that anyway, and refuse to be told
+            flags = int.from_bytes(fcntl.ioctl(fd, _GET_FLAGS, bytes(8)), sys.byteorder)
+            flags |= _NO_COPY_ON_WRITE
+            fcntl.ioctl(fd, _SET_FLAGS, flags.to_bytes(8, sys.byteorder))
+
+else:
+
+    def _keep_in_place(fd: int) -> None:
+        """Nothing to do: no other system has btrfs."""
 
 
 def _before_fork() -> None:
-    # Nothing of LMDB may cross: its child would free the parent's slots in lock.mdb. The lock
-    # is held across the fork, or the child might inherit it in the hands of another thread.
-    _environments_lock.acquire()
-    for environment in list(_environments.values()):
-        environment.close()
+    _forks[object()] = get_ident()
+    while any(file.others() for file in list(_files.values())):
+        time.sleep(_PAUSE)
+    for key, file in list(_files.items()):
+        if not file.active:
+            env, file.env = file.env, None
+            if env is not None:
+                env.close()
+            if not file.users:
+                del _files[key]
+
+
+def _after_fork_in_parent() -> None:
+    me = get_ident()
+    mine = [token for token, thread in list(_forks.items()) if thread == me]
+    for token in mine[-1:]:
+        del _forks[token]
 
 
 def _after_fork_in_child() -> None:
-    _environments.clear()
-    _environments_lock.release()
+    for key, file in _files.items():
+        if file.active:
+            _inherited[key] = file, file.env
+            file.env, file.foreign = None, True
+    _files.clear()
+    _forks.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_before_fork,
-        after_in_parent=_environments_lock.release,
+        after_in_parent=_after_fork_in_parent,
         after_in_child=_after_fork_in_child,
     )
-
-
-def _allocate_lock_file(directory: Path) -> None:
-    """Make lock.mdb without holes: LMDB writes to it by a map, which on a full disk is a signal.
-
-    A symbolic link is refused, which LMDB would follow and write to.
-    """
-    descriptor = open_regular(directory / "lock.mdb", os.O_RDWR | os.O_CREAT)
-    try:
-        status = os.fstat(descriptor)
-        length = max(status.st_size, _LOCK_FILE_BYTES)
-        if hasattr(os, "posix_fallocate") and status.st_blocks * 512 < length:
-            os.posix_fallocate(descriptor, 0, length)  # keeps what another process wrote there
-    finally:
-        os.close(descriptor)

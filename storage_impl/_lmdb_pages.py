@@ -90,7 +90,7 @@ def _read_meta(descriptor: int, number: int, offset: int) -> Meta:
     return meta
 
 
-def check_pages(descriptor: int, meta: Meta, limit: int | None = None) -> None:
+def check_pages(descriptor: int, meta: Meta) -> None:
     """Check each page that LMDB would follow a pointer through or into.
 
     Parameters
@@ -99,9 +99,6 @@ def check_pages(descriptor: int, meta: Meta, limit: int | None = None) -> None:
         The data file, opened for reading.
     meta
         A transaction that nobody overwrites meanwhile: one that a reader holds.
-    limit
-        Branch and leaf pages to read at most: where there are more, none but those of
-        the main database are checked.
 
     Raises
     ------
@@ -109,11 +106,7 @@ def check_pages(descriptor: int, meta: Meta, limit: int | None = None) -> None:
         A pointer leads outside of its page or of the file, or two lead to one page.
     """
     walk = _Walk(descriptor, meta)
-    named = walk.databases()
-    pages = sum(tree.branch_pages + tree.leaf_pages for tree in (meta.free, *named))
-    if limit is not None and pages > limit:
-        return
-    for tree in named:
+    for tree in walk.databases():
         walk.tree(tree, key_size=8)
     for _, value in walk.tree(meta.free, key_size=8, values=True):
         # A page number that is free and in use would let an append overwrite an image.

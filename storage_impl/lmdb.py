@@ -7,14 +7,17 @@ On-disk format, version 1::
     commit               the commit record, see `storage_impl._commit`
     data.mdb, lock.mdb   one environment, with
         main database    "storage_impl" -> version u32 | H u32 | W u32 | C u32 | count u64
-        "images"         index -> header of 32 bytes, then the pixels, C-contiguous
+        "images"         index -> header of 32 bytes, then what is stored of the image
         "labels"         block number -> checksum u64, then up to 509 labels i64
 
 Keys are u64 big-endian, so that LMDB's order is that of the indices; all else is
-little-endian. The header of an image::
+little-endian. H, W and C are 0 where shapes differ. The header of an image::
 
-    encoding u8 = 0 | channels u8 | 0 u16 | height u32 | width u32 | 0 u32 |
+    encoding u8 | channels u8 | 0 u16 | height u32 | width u32 | 0 u32 |
     label i64 | checksum u64
+
+The encoding is that of the store: 0 raw, 1 png, 2 jpeg, 3 webp, 4 mixed. What is stored of a raw
+image are its pixels, C-contiguous.
 
 The checksum of a block of labels is XXH3-64 of them plus the block's number, modulo 2**64.
 A block is the 4,096 bytes of a page but for its header of 16, so that labels
@@ -24,36 +27,31 @@ ignored, and removed by the next writer. The count that decides is LMDB's own; t
 commit record follows it, so that an environment that damage took back to an older
 transaction is noticed.
 
-What is checked when: opening checks both meta pages and, while there are no more than
-256 branch and leaf pages (some 38,000 images of 3 KB), each of them, so that no pointer leads
-LMDB out of its map. Beyond that the pages take longer than a user waits for; they are
-checked where the store is opened with ``verify=True``, and by `verify`.
+What is checked when: opening checks both meta pages against the length of the file, so that one
+that was cut short is refused. The pages between them, whose pointers could lead LMDB out of its
+map, are checked where the store is opened with ``verify=True``, and by `verify`.
 """
 
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 from typing import ClassVar, cast
 
 import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_impl import _inputs
+from storage_impl import _inputs, _records, codecs
 from storage_impl._checksum import digest
 from storage_impl._commit import INITIAL, CommitRecord
-from storage_impl._files import open_regular, sync, sync_file, write_new
-from storage_impl._lmdb_environment import Environment, acquire, create, release
+from storage_impl._files import Directory, sync
+from storage_impl._lmdb_environment import Environment, _File, create
 from storage_impl._marker import FORMAT_VERSION, Marker, Options
-from storage_impl._source import Source, Staged
-from storage_impl.base import ImageStore, Sums
-from storage_impl.errors import (
-    DamagedImageError,
-    DamagedStoreError,
-)
+from storage_impl._records import Records, Shape
+from storage_impl.backend import Backend, Wanted
+from storage_impl.errors import DamagedImageError, DamagedStoreError
 
 _COMMIT = "commit"
 _META_KEY = b"storage_impl"
@@ -65,12 +63,13 @@ _SUM = struct.Struct("<Q")
 _LABELS_PER_BLOCK = 509
 
 _TRANSACTION_BYTES = 4 << 20  # of images in one transaction: its pages stay in the cache
+_TRANSACTION_IMAGES = 1 << 16
 _COPY_BYTES = 128 << 10  # of records copied in one go: what the processor's cache holds
 _DELETED_AT_ONCE = 1000  # keys in one transaction
 
 
-class LmdbStore(ImageStore):
-    """A store in an LMDB environment.
+class LmdbBackend(Backend):
+    """An LMDB environment.
 
     Other Parameters
     ----------------
@@ -82,8 +81,11 @@ class LmdbStore(ImageStore):
     -----
     Only processes of one machine may share a store, on a local file system. With
     ``durable=False`` a power cut may cost the whole store, not its last images alone:
-    LMDB then leaves the order of its writes to the system. A reader that may not write to the
-    directory takes no lock in it, and LMDB does not promise it a sound view beside a writer.
+    LMDB then leaves the order of its writes to the system. A reader that may not write to
+    ``lock.mdb`` takes no lock in it, and LMDB does not promise it a sound view beside a writer.
+
+    LMDB reads its file through a map. Where a file is cut short while it is open, or the disk fails
+    a read, the system ends the process with a signal (SIGBUS), and no error is raised.
 
     Readahead matters where the pages are not in memory. Microseconds an image, for 5,000 of 32
     pixels a side right after the page cache was emptied: reading all in order 5.0 with it and 80
@@ -92,222 +94,255 @@ class LmdbStore(ImageStore):
     benchmarks/tuning.py; the intervals, machine and versions are in docs/findings.md.
     """
 
-    backend = "lmdb"
-    _defaults: ClassVar[Options] = {"readahead": True}
-    _errors = (OSError, lmdb.Error)
+    name = "lmdb"
+    defaults: ClassVar[Options] = {"readahead": True}
+    errors = (OSError, lmdb.Error)
 
-    _env: Environment
-    _commit: int
-    _record: CommitRecord
-
-    @classmethod
-    def _check_option(cls, name: str, value: object) -> bool:
-        return _inputs.boolean(name, value)
-
-    @classmethod
-    def _make(cls, directory: Path, marker: Marker) -> None:
-        write_new(directory / _COMMIT, INITIAL, durable=marker.durable)
-        create(directory, _META_KEY, _META.pack(FORMAT_VERSION, *marker.image_shape, 0))
-        if marker.durable:
-            sync_file(directory / "lock.mdb")
-
-    def _open(self) -> int:
-        height, width, channels = self.image_shape
-        self._fixed = _FIXED.pack(0, channels, 0, height, width, 0)
-        self._record_bytes = _HEADER.itemsize + self._image_bytes
+    def __init__(
+        self, directory: Directory, marker: Marker, *, writable: bool, verify: bool
+    ) -> None:
+        super().__init__(directory, marker, writable=writable, verify=verify)
+        self._code = codecs.ENCODINGS.index(marker.encoding)
+        self._shape: Shape = marker.image_shape or (0, 0, 0)
+        self._fixed = self._fixed_header(self._shape)
+        self._row_bytes = marker.row_bytes or 0
+        self._record_bytes = _HEADER.itemsize + self._row_bytes
         self._at_once = max(_COPY_BYTES // self._record_bytes, 1)
-        with ExitStack() as undo:
-            flags = os.O_RDONLY if self._lock is None else os.O_RDWR
-            self._commit = open_regular(self.path / _COMMIT, flags)
-            undo.callback(os.close, self._commit)
-            self._record = CommitRecord(self._commit, self.path / _COMMIT)
-            readahead = bool(self._options["readahead"])
-            self._env = acquire(self.path, readahead=readahead, durable=self.durable)
-            undo.callback(release, self._env)
-            if self._verify_reads:
-                self._env.check()
-            count = self._env.read(self._read_count)
-            self._check_count(count)
-            undo.pop_all()
-        return count
-
-    def _check_count(self, count: int) -> None:
-        if count < self._record.count:
-            raise DamagedStoreError(
-                f"{self.path}: the environment holds {count:,} images, "
-                f"{self._record.count:,} were committed"
-            )
-        if count * self._record_bytes > os.stat(self.path / "data.mdb").st_size:
-            raise DamagedStoreError(f"{self.path} is too small for its {count:,} images")
-
-    def _close(self) -> None:
-        os.close(self._commit)
-        release(self._env)
-
-    def _forget(self) -> None:
-        os.close(self._commit)
-        del self._env  # which was closed before the fork
-
-    def _read_count(self, txn: lmdb.Transaction) -> int:
-        meta = txn.get(_META_KEY)
-        if meta is None or len(meta) != _META.size:
-            raise DamagedStoreError(f"{self.path}: the environment does not say what it holds")
-        version, *shape, count = _META.unpack(meta)
-        if version != FORMAT_VERSION or tuple(shape) != self.image_shape:
-            raise DamagedStoreError(
-                f"{self.path}: the environment holds version {version} and shape {tuple(shape)}, "
-                f"store.json says {FORMAT_VERSION} and {self.image_shape}"
-            )
-        return int(count)
-
-    # -- writing -----------------------------------------------------------------------------
-
-    def _append(self, source: Source) -> None:
+        flags = os.O_RDWR if writable else os.O_RDONLY
+        self._commit = directory.open(_COMMIT, flags)
+        self._record = CommitRecord(self._commit)
+        self._env = Environment(
+            directory,
+            writable=writable,
+            readahead=bool(marker.options["readahead"]),
+            durable=marker.durable,
+            verify=verify,
+        )
         try:
-            waiting: Staged | None = None
-            for part in source.parts(max(_TRANSACTION_BYTES // self._record_bytes, 1)):
-                if waiting is not None:
-                    self._put(waiting, None)
-                waiting = part
-            if waiting is not None:
-                self._put(waiting, source.stop)
-                with suppress(OSError):  # LMDB's own count has been committed
-                    self._record.commit(source.stop, durable=False)
-        except lmdb.Error:
-            # After a failed commit LMDB refuses every further transaction of the environment.
+            self.count = self._env.run(self._read_count)
+            self._check_count()
+        except BaseException:
             self._env.close()
             raise
 
-    def _put(self, part: Staged, count: int | None) -> None:
-        """Write images in one transaction, which also moves the count if it is given."""
+    @classmethod
+    def check_option(cls, name: str, value: object) -> bool:
+        """The readahead option."""
+        return _inputs.boolean(name, value)
 
-        def put(txn: lmdb.Transaction) -> None:
-            cursor = txn.cursor(db=self._env.images)
-            # One small buffer for all: it stays in the processor's cache, and LMDB copies it.
-            buffer = np.empty((self._at_once, self._record_bytes), np.uint8)
-            buffer[:, : _FIXED.size] = np.frombuffer(self._fixed, np.uint8)
-            headers = np.ndarray(len(buffer), _HEADER, buffer, strides=self._record_bytes)
-            for here in self._parts(len(part.images)):
-                size = here.stop - here.start
-                headers["label"][:size] = part.labels[here]
-                headers["checksum"][:size] = part.sums[here]
-                buffer[:size, _HEADER.itemsize :] = part.images[here].reshape(size, -1)
-                keys = _keys(np.arange(part.first + here.start, part.first + here.stop))
-                records = list(zip(keys, cast("Iterable[memoryview]", buffer), strict=False))
-                # Appended, they fill each page; else one that holds two is left with one.
-                _, added = cursor.putmulti(records, append=True)
-                if added < size:  # LMDB skips a key that is not beyond the last
-                    raise lmdb.KeyExistsError(
-                        "there are images beyond those committed, which opening it again removes"
-                    )
-            self._put_labels(txn, part.first, part.labels)
-            if count is not None:
-                self._put_count(txn, count)
+    @classmethod
+    def make(cls, directory: Directory, marker: Marker) -> None:
+        """Make the commit record and the environment."""
+        directory.write(_COMMIT, INITIAL, durable=marker.durable)
+        meta = _META.pack(FORMAT_VERSION, *(marker.image_shape or (0, 0, 0)), 0)
+        create(directory, _META_KEY, meta, durable=marker.durable)
+        if marker.durable:
+            directory.sync_name("lock.mdb")
 
-        self._env.write(put)
+    def _check_count(self) -> None:
+        path, count = self.directory.path, self.count
+        if count < self._record.count:
+            raise DamagedStoreError(
+                f"{path}: the environment holds {count:,} images, "
+                f"{self._record.count:,} were committed"
+            )
+        if count * self._record_bytes > self.directory.status("data.mdb").st_size:
+            raise DamagedStoreError(f"{path} is too small for its {count:,} images")
+
+    def close(self) -> None:
+        """Give the environment back."""
+        self._env.close()
+
+    def after_fork(self) -> None:
+        """Only read from now on, which needs nothing that a writer holds."""
+        self._env.writable = False
+
+    def _read_count(self, txn: lmdb.Transaction, databases: object = None) -> int:
+        meta = txn.get(_META_KEY)
+        if meta is None or len(meta) != _META.size:
+            raise DamagedStoreError(
+                f"{self.directory.path}: the environment does not say what it holds"
+            )
+        version, *shape, count = _META.unpack(meta)
+        if version != FORMAT_VERSION or tuple(shape) != self._shape:
+            raise DamagedStoreError(
+                f"{self.directory.path}: the environment holds version {version} and shape "
+                f"{tuple(shape)}, store.json says {FORMAT_VERSION} and {self._shape}"
+            )
+        return int(count)
+
+    def _fixed_header(self, shape: Shape) -> bytes:
+        height, width, channels = shape
+        return _FIXED.pack(self._code, channels, 0, height, width, 0)
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def append(self, batches: Iterable[Records]) -> None:
+        """Write all images of `batches` in as many transactions as they need."""
+        first = self.count
+        waiting: Records | None = None
+        for part in _records.split(batches, _TRANSACTION_BYTES, _TRANSACTION_IMAGES):
+            if waiting is not None:
+                self._env.run(self._put, first, waiting, False, write=True)
+                first += waiting.count
+            waiting = part
+        if waiting is not None:
+            self._env.run(self._put, first, waiting, True, write=True)
+            self.count = first + waiting.count
+            with suppress(OSError):  # LMDB's own count has been committed
+                self._record.commit(self.count, durable=False)
+
+    def _put(
+        self, txn: lmdb.Transaction, databases: _File, first: int, part: Records, last: bool
+    ) -> None:
+        """Write images, and move the count where they are the last of a call."""
+        cursor = txn.cursor(db=databases.images)
+        put = self._rows if isinstance(part.data, np.ndarray) else self._values
+        for start, values in put(part):
+            keys = _keys(np.arange(first + start, first + start + len(values)))
+            records = list(zip(keys, values, strict=True))
+            # Appended, they fill each page; else one that holds two is left with one.
+            _, added = cursor.putmulti(records, append=True)
+            if added < len(values):  # LMDB skips a key that is not beyond the last
+                raise lmdb.KeyExistsError(
+                    "there are images beyond those committed, which opening it again removes"
+                )
+        self._put_labels(txn, databases, first, part.labels)
+        if last:
+            self._put_count(txn, first + part.count)
+
+    def _rows(self, part: Records) -> Iterator[tuple[int, Sequence[memoryview]]]:
+        """Values of raw images of one shape, some at a time."""
+        # One small buffer for all: it stays in the processor's cache, and LMDB copies it.
+        buffer = np.empty((self._at_once, self._record_bytes), np.uint8)
+        buffer[:, : _FIXED.size] = np.frombuffer(self._fixed, np.uint8)
+        headers = np.ndarray(len(buffer), _HEADER, buffer, strides=self._record_bytes)
+        for here in self._parts(part.count):
+            size = here.stop - here.start
+            headers["label"][:size] = part.labels[here]
+            headers["checksum"][:size] = part.checksums[here]
+            buffer[:size, _HEADER.itemsize :] = part.data[here]
+            yield here.start, cast("Sequence[memoryview]", buffer[:size])
+
+    def _values(self, part: Records) -> Iterator[tuple[int, Sequence[bytes]]]:
+        """Values of all other images."""
+        yield (
+            0,
+            [
+                self._fixed_header(tuple(shape)) + struct.pack("<qQ", label, checksum) + data
+                for data, shape, label, checksum in zip(
+                    part.data,
+                    part.shapes.tolist(),
+                    part.labels.tolist(),
+                    part.checksums.tolist(),
+                    strict=True,
+                )
+            ],
+        )
 
     def _put_count(self, txn: lmdb.Transaction, count: int) -> None:
-        txn.put(_META_KEY, _META.pack(FORMAT_VERSION, *self.image_shape, count))
+        txn.put(_META_KEY, _META.pack(FORMAT_VERSION, *self._shape, count))
 
-    def _put_labels(self, txn: lmdb.Transaction, first: int, labels: NDArray[np.int64]) -> None:
+    def _put_labels(
+        self, txn: lmdb.Transaction, databases: _File, first: int, labels: NDArray[np.int64]
+    ) -> None:
         block, kept = divmod(first, _LABELS_PER_BLOCK)
         if kept:
-            labels = np.concatenate([self._label_block(txn, block, True)[:kept], labels])
+            before = self._label_block(txn, databases, block, True)[:kept]
+            labels = np.concatenate([before, labels])
         for number, start in enumerate(range(0, len(labels), _LABELS_PER_BLOCK), block):
             data = labels[start : start + _LABELS_PER_BLOCK].astype("<i8", copy=False).tobytes()
-            txn.put(_key(number), _block_sum(number, data) + data, db=self._env.labels)
+            txn.put(_key(number), _block_sum(number, data) + data, db=databases.labels)
 
-    def _discard(self, count: int) -> None:
+    def discard(self, count: int) -> None:
+        """Remove what lies beyond the first `count` images."""
         self._record.restore(count, durable=False)
-
-        def delete(txn: lmdb.Transaction) -> bool:
-            if self._read_count(txn) != count:  # a commit that failed, and yet reached the file
-                self._put_count(txn, count)
-            left = False
-            for database, first in beyond:
-                cursor = txn.cursor(db=database)
-                found = cursor.set_range(_key(first))
-                for _ in range(_DELETED_AT_ONCE):
-                    found = found and cursor.delete()
-                left = left or found
-            return left
-
-        on_disk = self._env.read(self._read_count)
-        beyond = (self._env.images, count), (self._env.labels, -(-count // _LABELS_PER_BLOCK))
-        if on_disk != count or any(
-            self._env.read(_last_key, database) >= first for database, first in beyond
-        ):
-            while self._env.write(delete):
+        if self._env.run(self._goes_beyond, count):
+            while self._env.run(self._delete, count, write=True):
                 pass
+        self.count = count
 
-    def _sync(self) -> None:
+    def _goes_beyond(self, txn: lmdb.Transaction, databases: _File, count: int) -> bool:
+        return self._read_count(txn) != count or any(
+            _last_key(txn, database) >= first for database, first in _beyond(databases, count)
+        )
+
+    def _delete(self, txn: lmdb.Transaction, databases: _File, count: int) -> bool:
+        """Remove some of what lies beyond; whether there is more."""
+        if self._read_count(txn) != count:  # a commit that failed, and yet reached the file
+            self._put_count(txn, count)
+        left = False
+        for database, first in _beyond(databases, count):
+            cursor = txn.cursor(db=database)
+            found = cursor.set_range(_key(first))
+            for _ in range(_DELETED_AT_ONCE):
+                found = found and cursor.delete()
+            left = left or found
+        return left
+
+    def sync(self) -> None:
+        """Bring to the disk what was appended."""
         self._env.sync()
-        sync(self._commit)
+        sync(self._commit.fd)
 
     # -- reading -----------------------------------------------------------------------------
 
-    def _read_one(self, index: int) -> tuple[NDArray[np.uint8], int, int]:
-        return self._env.read(self._get_one, index)
+    def read_one(self, index: int) -> tuple[NDArray[np.uint8] | bytes, Shape, int, int]:
+        """Read one image."""
+        return self._env.run(self._get_one, index)
 
-    def _get_one(self, txn: lmdb.Transaction, index: int) -> tuple[NDArray[np.uint8], int, int]:
-        record = txn.get(index.to_bytes(8, "big"), b"", self._env.images)
+    def _get_one(
+        self, txn: lmdb.Transaction, databases: _File, index: int
+    ) -> tuple[NDArray[np.uint8] | bytes, Shape, int, int]:
+        record = txn.get(index.to_bytes(8, "big"), b"", databases.images)
+        if not self._row_bytes:
+            records = self._parsed([record], [index])
+            return (
+                records.data[0],
+                tuple(records.shapes[0].tolist()),
+                int(records.labels[0]),
+                int(records.checksums[0]),
+            )
         if len(record) != self._record_bytes:
             raise self._malformed([index])
         fixed, label, stored = _ONE_HEADER.unpack_from(record)
         if fixed != self._fixed:
             raise self._malformed([index])
-        image = np.ndarray(self.image_shape, np.uint8, record, _HEADER.itemsize)
-        return image.copy(), label, stored
+        image = np.ndarray(self._shape, np.uint8, record, _HEADER.itemsize)
+        return image.copy(), self._shape, label, stored
 
-    def _read_range(
-        self,
-        start: int,
-        images: NDArray[np.uint8],
-        labels: NDArray[np.int64],
-        sums: Sums | None,
-    ) -> None:
-        def get(txn: lmdb.Transaction, part: slice) -> None:
-            cursor = txn.cursor(db=self._env.images)
-            wanted = range(start + part.start, start + part.stop)
-            cursor.set_key(_key(wanted.start))
-            records = list(islice(cursor.iternext(keys=False), len(wanted)))
-            # Keys are unique and in order: right at both ends, they are right in between.
-            if len(records) < len(wanted) or cursor.key() != _key(wanted[-1]):
-                missing = [i for i in wanted if txn.get(_key(i), db=self._env.images) is None]
-                raise self._malformed(missing)
-            self._copy(records, wanted, images[part], labels[part], _cut(sums, part))
+    def fill(self, wanted: Wanted, records: Records) -> None:
+        """Read raw images of one shape."""
+        for part in self._parts(len(wanted)):
+            self._env.run(self._copy, wanted[part], records.part(part))
 
-        for part in self._parts(len(images)):
-            self._env.read(get, part)
+    def fetch(self, wanted: Wanted) -> Records:
+        """Read what is stored of other images."""
+        return self._env.run(self._fetch, wanted)
 
-    def _read_indices(
-        self,
-        indices: NDArray[np.int64],
-        images: NDArray[np.uint8],
-        labels: NDArray[np.int64],
-        sums: Sums | None,
-    ) -> None:
-        def get(txn: lmdb.Transaction, part: slice) -> None:
-            database = self._env.images
-            records = [txn.get(key, b"", database) for key in _keys(indices[part])]
-            self._copy(records, indices[part], images[part], labels[part], _cut(sums, part))
-
-        for part in self._parts(len(images)):
-            self._env.read(get, part)
+    def _fetch(self, txn: lmdb.Transaction, databases: _File, wanted: Wanted) -> Records:
+        return self._parsed(self._stored(txn, databases, wanted), wanted)
 
     def _parts(self, count: int) -> Iterator[slice]:
         for start in range(0, count, self._at_once):
             yield slice(start, min(start + self._at_once, count))
 
-    def _copy(
-        self,
-        records: Sequence[bytes | memoryview],
-        wanted: Sequence[int] | NDArray[np.int64],
-        images: NDArray[np.uint8],
-        labels: NDArray[np.int64],
-        sums: Sums | None,
-    ) -> None:
+    def _stored(self, txn: lmdb.Transaction, databases: _File, wanted: Wanted) -> list[memoryview]:
+        """The values of images, valid as long as the transaction; empty where there is none."""
+        images = databases.images
+        if not isinstance(wanted, range):
+            return [txn.get(key, b"", images) for key in _keys(wanted)]
+        cursor = txn.cursor(db=images)
+        cursor.set_key(_key(wanted.start))
+        records = list(islice(cursor.iternext(keys=False), len(wanted)))
+        # Keys are unique and in order: right at both ends, they are right in between.
+        if len(records) < len(wanted) or cursor.key() != _key(wanted[-1]):
+            raise self._malformed([i for i in wanted if txn.get(_key(i), db=images) is None])
+        return records
+
+    def _copy(self, txn: lmdb.Transaction, databases: _File, wanted: Wanted, out: Records) -> None:
         """Copy records out of the map, and check their headers together."""
+        records = self._stored(txn, databases, wanted)
         # Joined by C and cut apart by numpy: less time than a few Python calls an image.
         data = records[0] if len(records) == 1 else b"".join(records)
         if len(data) == len(records) * self._record_bytes:
@@ -318,14 +353,44 @@ class LmdbStore(ImageStore):
             wrong = np.array([len(record) != self._record_bytes for record in records])
         if wrong.any():
             raise self._malformed(np.asarray(wanted)[wrong])
-        images.reshape(len(records), -1)[...] = rows[:, _HEADER.itemsize :]
-        labels[...] = headers["label"]
-        if sums is not None:
-            sums[...] = headers["checksum"]
+        out.data[...] = rows[:, _HEADER.itemsize :]
+        out.labels[...] = headers["label"]
+        out.checksums[...] = headers["checksum"]
 
-    def _read_labels(
-        self, wanted: range | NDArray[np.int64], labels: NDArray[np.int64], *, check: bool
-    ) -> None:
+    def _parsed(
+        self, records: Sequence[bytes | memoryview], wanted: Wanted | Sequence[int]
+    ) -> Records:
+        """Records with the headers that say what they are."""
+        size = _HEADER.itemsize
+        short = [i for i, record in enumerate(records) if len(record) < size]
+        if short:
+            raise self._malformed(np.asarray(wanted)[short])
+        joined = b"".join([record[:size] for record in records])
+        headers = np.frombuffer(joined, _PARSED)
+        shapes = np.stack([headers["height"], headers["width"], headers["channels"]], axis=1)
+        sound = (
+            (headers["encoding"] == self._code)
+            & (headers["zeros"] == 0)
+            & (headers["more_zeros"] == 0)
+            & np.isin(headers["channels"], (1, 3, 4))
+            & (shapes > 0).all(axis=1)
+        )
+        if self.marker.image_shape is not None:
+            sound &= (shapes == np.array(self._shape)).all(axis=1)
+        elif self.marker.encoding == "raw":
+            lengths = np.array([len(record) - size for record in records], np.uint64)
+            sound &= shapes.astype(np.uint64).prod(axis=1) == lengths
+        if not sound.all():
+            raise self._malformed(np.asarray(wanted)[~sound])
+        return Records(
+            [bytes(record[size:]) for record in records],
+            shapes.astype(np.uint32),
+            headers["label"].astype(np.int64),
+            headers["checksum"].astype(np.uint64),
+        )
+
+    def read_labels(self, wanted: Wanted, *, check: bool) -> NDArray[np.int64]:
+        """Read labels from their blocks."""
         blocks, inside = np.divmod(np.asarray(wanted, np.int64), _LABELS_PER_BLOCK)
         numbers: Sequence[int]
         if isinstance(wanted, range):
@@ -334,42 +399,62 @@ class LmdbStore(ImageStore):
         else:
             numbers = sorted(set(blocks.tolist()))
             rows = np.searchsorted(numbers, blocks)
+        table = self._env.run(self._label_blocks, numbers, check)
+        return table[rows, inside]
+
+    def _label_blocks(
+        self, txn: lmdb.Transaction, databases: _File, numbers: Sequence[int], check: bool
+    ) -> NDArray[np.int64]:
         table = np.empty((len(numbers), _LABELS_PER_BLOCK), np.int64)
+        for row, number in zip(table, numbers, strict=True):
+            block = self._label_block(txn, databases, number, check)
+            row[: len(block)] = block
+        return table
 
-        def get(txn: lmdb.Transaction) -> None:
-            for row, number in zip(table, numbers, strict=True):
-                block = self._label_block(txn, number, check)
-                row[: len(block)] = block
-
-        self._env.read(get)
-        labels[...] = table[rows, inside]
-
-    def _label_block(self, txn: lmdb.Transaction, number: int, check: bool) -> NDArray[np.int64]:
-        data = txn.get(_key(number), b"", self._env.labels)
+    def _label_block(
+        self, txn: lmdb.Transaction, databases: _File, number: int, check: bool
+    ) -> NDArray[np.int64]:
+        data = txn.get(_key(number), b"", databases.labels)
         first = number * _LABELS_PER_BLOCK
-        stop = min(first + _LABELS_PER_BLOCK, self._count)
+        stop = min(first + _LABELS_PER_BLOCK, self.count)
         whole = len(data) % 8 == 0 and stop - first < len(data) // 8 <= 1 + _LABELS_PER_BLOCK
         if not whole or (check and data[:8] != _block_sum(number, data[8:])):
             raise DamagedStoreError(
-                f"{self.path}: the labels of images {first} to {stop - 1} are damaged"
+                f"{self.directory.path}: the labels of images {first} to {stop - 1} are damaged"
             )
         return np.frombuffer(data[8:], "<i8")
 
-    def _check_structure(self) -> None:
+    def check_structure(self) -> None:
+        """Check the pages."""
         self._env.check()
 
-    def _malformed(self, indices: Sequence[int] | NDArray[np.int64]) -> DamagedImageError:
+    def _malformed(self, indices: Iterable[int] | NDArray[np.int64]) -> DamagedImageError:
         return DamagedImageError(
-            f"missing or malformed in {self.path}", [int(index) for index in indices]
+            f"missing or malformed in {self.directory.path}", [int(index) for index in indices]
         )
+
+
+_PARSED = np.dtype(
+    [
+        ("encoding", "u1"),
+        ("channels", "u1"),
+        ("zeros", "<u2"),
+        ("height", "<u4"),
+        ("width", "<u4"),
+        ("more_zeros", "<u4"),
+        ("label", "<i8"),
+        ("checksum", "<u8"),
+    ]
+)
+
+
+def _beyond(databases: _File, count: int) -> "list[tuple[lmdb._Database, int]]":
+    """Where what is not committed begins in each database."""
+    return [(databases.images, count), (databases.labels, -(-count // _LABELS_PER_BLOCK))]
 
 
 def _block_sum(number: int, labels: bytes | memoryview) -> bytes:
     return _SUM.pack((digest(labels) + number) % 2**64)
-
-
-def _cut(sums: Sums | None, part: slice) -> Sums | None:
-    return None if sums is None else sums[part]
 
 
 def _key(number: int) -> bytes:

@@ -158,11 +158,12 @@ def append_in_little_space(path: Path, per_call: int, spare: int) -> list[str]:
     """
     import resource
 
-    store = storage_impl.open_store(path, "a")
-    images = np.zeros((per_call, *store.image_shape), np.uint8)
+    storage_impl.open_store(path).close()  # with all that it imports
     with open("/proc/self/statm") as file:
         taken = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + spare, taken + spare))
+    store = storage_impl.open_store(path, "a")
+    images = np.zeros((per_call, *store.image_shape), np.uint8)
     errors: list[str] = []
     while len(errors) < 2:
         try:

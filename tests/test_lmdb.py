@@ -164,7 +164,7 @@ class TestLmdb(StoreContract):
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A long call that fails after several transactions leaves neither images nor labels."""
-        monkeypatch.setattr("storage_impl.base._CHUNK_BYTES", 2000)
+        monkeypatch.setattr("storage_impl._batches._BATCH_BYTES", 2000)
         monkeypatch.setattr("storage_impl.lmdb._TRANSACTION_BYTES", 5000)
         shape = (2, 3, 1)
         with self.create(path, shape, durable=False) as store:
@@ -198,7 +198,7 @@ class TestLmdb(StoreContract):
         with databases(stored, write=True) as (transaction, images, _):
             transaction.put(key(COUNT + 1), b"of a writer that took no lock", db=images)
         with monkeypatch.context() as patch:
-            patch.setattr(storage_impl.BACKENDS["lmdb"], "_discard", lambda *_: None)
+            patch.setattr(storage_impl.BACKENDS["lmdb"], "discard", lambda *_: None)
             with storage_impl.open_store(stored, "a") as store:
                 with pytest.raises(storage_impl.WriteFailedError, match="as it was"):
                     store.write_many(images_of(5, first=COUNT), labels_of(5, COUNT))
