@@ -63,14 +63,12 @@ def check_options(kind: type[Backend], encoding: str, options: dict[str, Any]) -
                 f"it accepts {_inputs.one_of(accepted) if accepted else 'none'}"
             )
     merged = accepted | options
-    return kind.check_options(
-        {
-            name: _inputs.whole_number(name, value, *codecs.LIMITS[name])
-            if name in of_encoding
-            else kind.check_option(name, value)
-            for name, value in merged.items()
-        }
-    )
+    return {
+        name: _inputs.whole_number(name, value, *codecs.LIMITS[name])
+        if name in of_encoding
+        else kind.check_option(name, value)
+        for name, value in merged.items()
+    }
 
 
 def marker_of(
@@ -92,13 +90,15 @@ def marker_of(
     shape = _inputs.image_shape(image_shape)
     if shape is not None:
         codecs.check_channels(encoding, shape[2])
-    return Marker(
+    marker = Marker(
         kind.name,
         encoding,
         shape,
         _inputs.boolean("durable", durable),
         check_options(kind, encoding, options),
     )
+    kind.check_marker(marker)
+    return marker
 
 
 def create(kind: type[Backend], path: Path, marker: Marker) -> tuple[Directory, WriterLock]:

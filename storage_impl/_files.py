@@ -15,10 +15,10 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 if sys.platform != "win32":
     import fcntl
@@ -259,6 +259,18 @@ else:  # pragma: no cover
         with _position:
             os.lseek(fd, offset, os.SEEK_SET)
             write_all(fd, data)
+
+
+if hasattr(os, "preadv"):
+    preadv = os.preadv
+else:  # pragma: no cover - Windows
+
+    def preadv(fd: int, buffers: Sequence[Any], offset: int) -> int:
+        """Read into one buffer at `offset`, as many bytes as there are."""
+        view = memoryview(buffers[0]).cast("B")
+        data = pread(fd, len(view), offset)
+        view[: len(data)] = data
+        return len(data)
 
 
 def sync(fd: int) -> None:

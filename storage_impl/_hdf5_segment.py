@@ -1,112 +1,165 @@
-"""A segment of an HDF5 store, open for reading.
+"""A segment of an HDF5 store, checked before anything in it is used.
 
-An HDF5 file may point to other files, load code for a filter, and declare more than it holds. So
-a dataset is read only after it proved to be plain: a hard link, of the exact type and shape, its
-data inside this file, and no filter but gzip.
+What this package wrote is known by its header, byte for byte, and HDF5 is not asked. What another
+program wrote again (h5repack for instance), and what is chunked, HDF5 opens. Such a file may point
+to other files, load code for a filter, and declare more than it holds. So a dataset is used only
+after it proved to be plain: a hard link, of the exact type and shape, its data inside this file,
+and no filter but gzip.
 """
 
-import threading
-from pathlib import Path
-from typing import Any
+import os
+from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
-from h5py import h5d, h5l, h5s, h5t, h5z
+from h5py import h5d, h5f, h5l, h5p, h5t
 from numpy.typing import NDArray
 
-from storage_impl._checksum import digest
-from storage_impl._files import check_regular
+from storage_impl._files import File, pread
+from storage_impl._hdf5_layout import Dataset, Layout, Place
 from storage_impl.errors import DamagedStoreError
 
-
-class Segment:
-    """A segment open for reading, checked so that it can lead nowhere else."""
-
-    def __init__(
-        self, path: Path, start: int, stop: int, image_shape: tuple[int, int, int], shrinks: int
-    ) -> None:
-        self.start = start
-        self.stop = stop
-        self._path = path
-        self._lock = threading.Lock()  # the selection of `_space` is shared by all threads
-        size = check_regular(path).st_size
-        count = stop - start
-        file = h5py.File(path, "r", locking=False)
-        self._images = _open_dataset(file, "images", "u1", (count, *image_shape), size, shrinks)
-        self._space = self._images.get_space()
-        self._dataset = h5py.Dataset(self._images, readonly=True)
-        self.labels = _read_whole(_open_dataset(file, "labels", "<i8", (count,), size, 1))
-        sums = _read_whole(_open_dataset(file, "checksums", "<u8", (count + 1,), size, 1))
-        self.sums, self._sum_of_labels = sums[:-1], sums[-1]
-        self._sound = False  # whether the labels have been checked
-        self._file = file
-
-    def checked_labels(self, check: bool) -> NDArray[np.int64]:
-        if check and not self._sound:
-            self._sound = labels_sum(self.labels, self.start) == self._sum_of_labels
-        if check and not self._sound:
-            raise DamagedStoreError(
-                f"{self._path}: the labels of images {self.start} to {self.stop - 1} are damaged"
-            )
-        return self.labels
-
-    def image(self, inside: int) -> NDArray[np.uint8]:
-        # For a single image h5py's own indexing is twice as fast as a selection made here.
-        image: NDArray[np.uint8] = self._dataset[inside]
-        return image
-
-    def read_images(self, inside: slice, out: NDArray[np.uint8]) -> None:
-        memory = h5s.create_simple(out.shape)
-        with self._lock:
-            self._space.select_hyperslab((inside.start, 0, 0, 0), out.shape)
-            self._images.read(memory, self._space, out, h5t.NATIVE_UINT8)
+_DESCRIPTORS = "/proc/self/fd"
 
 
-def labels_sum(labels: NDArray[np.int64], first: int) -> np.uint64:
-    """The checksum of a segment's labels, the first of which has the index `first`."""
-    return np.uint64((digest(labels.data) + first) % 2**64)
+class Segment(NamedTuple):
+    """What a segment holds beside its images, and where those are.
+
+    Attributes
+    ----------
+    identity : tuple of int
+        Device and inode of the file.
+    images : int
+        Where the images begin in the file, if they are contiguous; else -1.
+    columns : list of ndarray
+        What the datasets hold that precede the images.
+    """
+
+    identity: tuple[int, int]
+    images: int
+    columns: list[NDArray[Any]]
 
 
-def _open_dataset(
-    file: h5py.File, name: str, dtype: str, shape: tuple[int, ...], file_size: int, shrinks: int
+def read(file: File, images: int, layout: Layout, *, strict: bool) -> Segment:
+    """Read a segment of contiguous images.
+
+    Parameters
+    ----------
+    file : File
+    images : int
+        How many images it must hold.
+    layout : Layout
+    strict : bool
+        Whether a header that is not this package's is refused, rather than read by HDF5.
+
+    Raises
+    ------
+    DamagedStoreError
+        It is not what `layout` describes.
+    """
+    status = os.fstat(file.fd)
+    rows = layout.rows(images, 0)
+    places = layout.places(rows)
+    start = pread(file.fd, places[-1].offset, 0)
+    if not layout.same_shape and len(start) == places[-1].offset:
+        # The last offset is where the data end.
+        end = places[2].offset + 8 * images
+        rows = layout.rows(images, int.from_bytes(start[end : end + 8], "little"))
+        places = layout.places(rows)
+    end = places[-1].offset + rows[-1] * layout.datasets[-1].row_bytes
+    if start.startswith(layout.header(rows)) and end <= status.st_size:
+        columns = [
+            np.frombuffer(start, dataset.dtype, place.rows * _items(dataset), place.offset)
+            for dataset, place in zip(layout.datasets[:-1], places, strict=False)
+        ]
+    elif strict:
+        raise DamagedStoreError(
+            f"{file.path} is cut off or its header is not what this package writes"
+        )
+    else:
+        opened = open_file(file)
+        places = []
+        columns = []
+        for dataset, number in zip(layout.datasets, rows, strict=True):
+            expected = None if dataset.name == "data" else number
+            places.append(_place(open_dataset(opened, file, dataset, expected), file, dataset))
+            if len(places) < len(layout.datasets):
+                columns.append(_read(file, dataset, places[-1]))
+    if not layout.same_shape:
+        _check_offsets(file, columns[2], places[-1].rows)
+        columns[3] = columns[3].reshape(images, 3)
+    return Segment((status.st_dev, status.st_ino), places[-1].offset, columns)
+
+
+def _items(dataset: Dataset) -> int:
+    return dataset.row_bytes // dataset.dtype.itemsize
+
+
+def _check_offsets(file: File, offsets: NDArray[np.uint64], end: int) -> None:
+    if offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
+        raise DamagedStoreError(f"{file.path}: its offsets are damaged")
+
+
+def read_column(opened: h5f.FileID, file: File, dataset: Dataset, rows: int) -> NDArray[Any]:
+    """Read a contiguous dataset as a whole."""
+    return _read(file, dataset, _place(open_dataset(opened, file, dataset, rows), file, dataset))
+
+
+def _read(file: File, dataset: Dataset, place: Place) -> NDArray[Any]:
+    size = place.rows * dataset.row_bytes
+    data = pread(file.fd, size, place.offset)
+    if len(data) < size:
+        raise DamagedStoreError(f"{file.path} is cut off")
+    return np.frombuffer(data, dataset.dtype)
+
+
+def open_file(file: File) -> h5f.FileID:
+    """Open a file with HDF5: the very one that is open already."""
+    path = f"{_DESCRIPTORS}/{file.fd}"
+    if not os.path.exists(path):  # pragma: no cover - Linux has it
+        path = os.fspath(file.path)
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_file_locking(False, False)
+    opened = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, access)
+    if not os.path.sameopenfile(opened.get_vfd_handle(), file.fd):
+        raise DamagedStoreError(f"{file.path} was replaced while the store is open")
+    return opened
+
+
+def open_dataset(
+    opened: h5f.FileID, file: File, dataset: Dataset, rows: int | None
 ) -> h5d.DatasetID:
-    """Open a dataset that holds its data in this file and declares no more than is there."""
-    key = name.encode()
+    """Open a dataset that holds its data in this file and declares no more than is there.
+
+    It has `rows` rows; any number of them where that is None.
+    """
+    key = dataset.name.encode()
 
     def require(condition: bool, what: str) -> None:
         if not condition:
-            raise DamagedStoreError(f"{file.filename}: {name} {what}")
+            raise DamagedStoreError(f"{file.path}: {dataset.name} {what}")
 
-    require(file.id.links.get_info(key).type == h5l.TYPE_HARD, "is a link to elsewhere")
-    dataset = h5d.open(file.id, key)
-    space = dataset.get_space()
-    require(
-        space.is_simple() and space.shape == shape,
-        f"has the shape {space.shape}, expected {shape}",
-    )
-    require(dataset.get_type().equal(h5t.py_create(np.dtype(dtype))), f"is not of type {dtype}")
-    properties = dataset.get_create_plist()
-    declared = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+    require(opened.links.get_info(key).type == h5l.TYPE_HARD, "is a link to elsewhere")
+    found = h5d.open(opened, key)
+    space = found.get_space()
+    require(space.is_simple(), "is no array")
+    shape = space.shape
+    expected = (shape[:1] if rows is None else (rows,)) + dataset.row
+    require(shape == expected, f"has the shape {shape}, expected {expected}")
+    # HDF5 looks for chunks that only the maximal shape has room for, beyond its own memory.
+    require(space.get_simple_extent_dims(True) == shape, "may grow")
+    require(found.get_type().equal(h5t.py_create(dataset.dtype)), f"is not of type {dataset.dtype}")
+    properties = found.get_create_plist()
     require(properties.get_external_count() == 0, "keeps its data in another file")
-    if properties.get_layout() == h5d.CONTIGUOUS:
-        offset = dataset.get_offset()
-        require(
-            offset is not None
-            and dataset.get_storage_size() == declared
-            and offset + declared <= file_size,
-            "lies outside of the file",
-        )
-        return dataset
-    require(properties.get_layout() == h5d.CHUNKED and len(shape) == 4, "has an unknown layout")
-    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
-    require(filters in ([], [h5z.FILTER_DEFLATE]), "uses a filter other than gzip")
-    chunk = properties.get_chunk()
-    require(chunk[0] <= shape[0] and chunk[1:] == shape[1:], f"has chunks of {chunk}")
-    require(declared <= file_size * shrinks, "declares more than the file can hold")
-    return dataset
+    return found
 
 
-def _read_whole(dataset: h5d.DatasetID) -> NDArray[Any]:
-    data = np.empty(dataset.shape, dataset.dtype)
-    dataset.read(h5s.ALL, h5s.ALL, data)
-    return data
+def _place(found: h5d.DatasetID, file: File, dataset: Dataset) -> Place:
+    """Where a contiguous dataset lies."""
+    rows = found.shape[0]
+    size = rows * dataset.row_bytes
+    offset = None
+    if found.get_create_plist().get_layout() == h5d.CONTIGUOUS:
+        offset = found.get_offset()
+    if offset is None or found.get_storage_size() != size or offset + size > file.size():
+        raise DamagedStoreError(f"{file.path}: {dataset.name} does not lie in the file as a whole")
+    return Place(offset, rows)

@@ -66,10 +66,9 @@ class Backend(ABC):
         self.verify = verify
         self.count = 0
 
-    @classmethod
-    def check_options(cls, options: Options) -> Options:
-        """The options, each of them checked: InvalidInputError where they contradict each other."""
-        return options
+    @classmethod  # noqa: B027
+    def check_marker(cls, marker: Marker) -> None:
+        """Raise `InvalidInputError` where checked options contradict each other or the images."""
 
     @classmethod
     @abstractmethod
