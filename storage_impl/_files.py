@@ -176,18 +176,25 @@ class Directory(File):
 
     def write(self, name: str, data: bytes | memoryview, *, durable: bool) -> None:
         """Write a file that did not exist; a leftover of the same name is replaced."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        try:
-            fd = self._open(name, flags)
-        except FileExistsError:
-            self.remove(name)
-            fd = self._open(name, flags)
+        fd = self._new(name)
         try:
             write_all(fd, data)
             if durable:
                 sync(fd)
         finally:
             os.close(fd)
+
+    def new(self, name: str) -> File:
+        """Open a file that did not exist; a leftover of the same name is replaced."""
+        return File(self._new(name), self.path / name)
+
+    def _new(self, name: str) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        try:
+            return self._open(name, flags)
+        except FileExistsError:
+            self.remove(name)
+            return self._open(name, flags)
 
     def make(self, name: str) -> None:
         """Make a directory."""

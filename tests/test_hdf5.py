@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 import storage_impl
 from tests import commit_record
-from tests.contract import COUNT, StoreContract
+from tests.contract import COUNT
+from tests.faults_contract import FaultContract
 from tests.samples import SHAPE, images_of, labels_of
 
 h5py = pytest.importorskip("h5py")
@@ -70,7 +71,7 @@ def labels_check(file: Path) -> int:
         return (int(xxhash.xxh3_64_intdigest(opened["labels"][()].tobytes())) + first) % 2**64
 
 
-class TestHdf5(StoreContract):
+class TestHdf5(FaultContract):
     """HDF5 keeps every promise."""
 
     backend = "hdf5"

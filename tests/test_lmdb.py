@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 import storage_impl
 from tests import commit_record, processes
-from tests.contract import COUNT, StoreContract
+from tests.contract import COUNT
+from tests.faults_contract import FaultContract
 from tests.processes import OtherProcess
 from tests.samples import SHAPE, images_of, labels_of
 
@@ -69,7 +70,7 @@ def edit_meta(path: Path, *fields: int) -> None:
         transaction.put(b"storage_impl", META.pack(*fields))
 
 
-class TestLmdb(StoreContract):
+class TestLmdb(FaultContract):
     """LMDB keeps every promise."""
 
     backend = "lmdb"
