@@ -1,7 +1,7 @@
 """LMDB environments, shared by the stores, threads and forks of a process.
 
 LMDB allows a process one environment of a file, none that crosses a fork, and none to be closed
-while it is in use. So all stores of a file share one `_File`. Nobody holds a lock, for a signal's
+while it is in use. So all stores of a file share one `OpenFile`. Nobody holds a lock, for a signal's
 handler or a finalizer may come between any two steps of a thread, and would wait for the thread it
 interrupted. Instead, each operation leaves a token where all can see it while it lasts. Whoever
 opens or closes an environment announces it, then looks for tokens of other threads:
@@ -56,7 +56,7 @@ _Arguments = TypeVarTuple("_Arguments")
 _Key = tuple[int, int]
 
 
-class _File:
+class OpenFile:
     """What this process has open of a data file.
 
     Attributes
@@ -104,17 +104,17 @@ class _File:
 
 
 # By device and inode of the data file.
-_files: dict[_Key, _File] = {}
+_files: dict[_Key, OpenFile] = {}
 # What a fork brought into this process, and with it the environment, which is to be closed before
 # another one of the same file is opened.
-_inherited: dict[_Key, tuple[_File, lmdb.Environment | None]] = {}
+_inherited: dict[_Key, tuple[OpenFile, lmdb.Environment | None]] = {}
 _forks: dict[object, int] = {}  # under way, and their threads
 
 
 def create(directory: Directory, key: bytes, value: bytes, *, durable: bool) -> None:
     """Make an environment of the databases "images" and "labels" that holds one record."""
     _allocate_lock_file(directory)
-    file, token = _File(), object()
+    file, token = OpenFile(), object()
     place = (-1, id(file))
     while True:
         try:
@@ -165,7 +165,7 @@ class Environment:
         self._closed = False
         status = directory.regular(_DATA)
         self._key = status.st_dev, status.st_ino
-        self._file = _File()
+        self._file = OpenFile()
         try:
             self._prepare()
             if self._unchecked:
@@ -176,11 +176,11 @@ class Environment:
 
     def run(
         self,
-        action: Callable[[lmdb.Transaction, _File, *_Arguments], _T],
+        action: Callable[[lmdb.Transaction, OpenFile, *_Arguments], _T],
         *arguments: *_Arguments,
         write: bool = False,
     ) -> _T:
-        """Call `action` with a transaction, the databases (`_File`) and `arguments`.
+        """Call `action` with a transaction, the databases (`OpenFile`) and `arguments`.
 
         What the transaction returns are views of the map, not to be kept. An `action` that writes
         may be called again, with a larger map.
@@ -248,7 +248,7 @@ class Environment:
                 file.users.discard(self)
                 self._close_unless_used(file)
 
-    def _close_unless_used(self, file: _File) -> None:
+    def _close_unless_used(self, file: OpenFile) -> None:
         token = object()
         while file.env is not None and not file.users and not file.active:
             try:
@@ -275,7 +275,7 @@ class Environment:
         file = self._file
         try:
             while True:
-                file = _files.get(self._key) or _files.setdefault(self._key, _File())
+                file = _files.get(self._key) or _files.setdefault(self._key, OpenFile())
                 try:
                     file.users.add(self)
                     file.active[token] = get_ident()
@@ -288,7 +288,7 @@ class Environment:
         finally:
             file.unclaim(token)
 
-    def _is_prepared(self, file: _File, token: object, too_small: int) -> bool:
+    def _is_prepared(self, file: OpenFile, token: object, too_small: int) -> bool:
         interrupted = file.interrupted(token)
         if _must_wait(token):
             file.unclaim(token)
@@ -318,7 +318,7 @@ class Environment:
         except lmdb.ReadersFullError as error:
             raise self._readers_full() from error
 
-    def _open(self, file: _File, too_small: int) -> bool:
+    def _open(self, file: OpenFile, too_small: int) -> bool:
         old, env = _inherited.get(self._key, (None, None))
         if old is not None:
             if old.active:
@@ -397,11 +397,11 @@ class Environment:
         raise AssertionError("there is always a size")
 
     @staticmethod
-    def _sync(txn: lmdb.Transaction, file: _File) -> None:
+    def _sync(txn: lmdb.Transaction, file: OpenFile) -> None:
         if file.env is not None:
             file.env.sync(True)
 
-    def _is_checked(self, txn: lmdb.Transaction, file: _File) -> bool:
+    def _is_checked(self, txn: lmdb.Transaction, file: OpenFile) -> bool:
         return self._check(txn, file.locks)
 
     def _check(self, txn: lmdb.Transaction, locks: bool) -> bool:
@@ -451,7 +451,7 @@ class Environment:
         return ReadFailedError(errno.ENOMEM, what)
 
 
-def _must_wait(token: object, file: _File | None = None) -> bool:
+def _must_wait(token: object, file: OpenFile | None = None) -> bool:
     """Whether an operation may not begin yet: a fork is under way, or a change of its file.
 
     Neither waits for the thread that it is in; and one whose operation was interrupted, by the

@@ -47,7 +47,7 @@ from storage_impl import _inputs, _records, codecs
 from storage_impl._checksum import digest
 from storage_impl._commit import INITIAL, CommitRecord
 from storage_impl._files import Directory, sync
-from storage_impl._lmdb_environment import Environment, _File, create
+from storage_impl._lmdb_environment import Environment, OpenFile, create
 from storage_impl._marker import FORMAT_VERSION, Marker, Options
 from storage_impl._records import Records, Shape
 from storage_impl.backend import Backend, Wanted
@@ -193,7 +193,7 @@ class LmdbBackend(Backend):
                 self._record.commit(self.count, durable=False)
 
     def _put(
-        self, txn: lmdb.Transaction, databases: _File, first: int, part: Records, last: bool
+        self, txn: lmdb.Transaction, databases: OpenFile, first: int, part: Records, last: bool
     ) -> None:
         """Write images, and move the count where they are the last of a call."""
         cursor = txn.cursor(db=databases.images)
@@ -244,7 +244,7 @@ class LmdbBackend(Backend):
         txn.put(_META_KEY, _META.pack(FORMAT_VERSION, *self._shape, count))
 
     def _put_labels(
-        self, txn: lmdb.Transaction, databases: _File, first: int, labels: NDArray[np.int64]
+        self, txn: lmdb.Transaction, databases: OpenFile, first: int, labels: NDArray[np.int64]
     ) -> None:
         block, kept = divmod(first, _LABELS_PER_BLOCK)
         if kept:
@@ -262,12 +262,12 @@ class LmdbBackend(Backend):
                 pass
         self.count = count
 
-    def _goes_beyond(self, txn: lmdb.Transaction, databases: _File, count: int) -> bool:
+    def _goes_beyond(self, txn: lmdb.Transaction, databases: OpenFile, count: int) -> bool:
         return self._read_count(txn) != count or any(
             _last_key(txn, database) >= first for database, first in _beyond(databases, count)
         )
 
-    def _delete(self, txn: lmdb.Transaction, databases: _File, count: int) -> bool:
+    def _delete(self, txn: lmdb.Transaction, databases: OpenFile, count: int) -> bool:
         """Remove some of what lies beyond; whether there is more."""
         if self._read_count(txn) != count:  # a commit that failed, and yet reached the file
             self._put_count(txn, count)
@@ -292,7 +292,7 @@ class LmdbBackend(Backend):
         return self._env.run(self._get_one, index)
 
     def _get_one(
-        self, txn: lmdb.Transaction, databases: _File, index: int
+        self, txn: lmdb.Transaction, databases: OpenFile, index: int
     ) -> tuple[NDArray[np.uint8] | bytes, Shape, int, int]:
         record = txn.get(index.to_bytes(8, "big"), b"", databases.images)
         if not self._row_bytes:
@@ -320,14 +320,16 @@ class LmdbBackend(Backend):
         """Read what is stored of other images."""
         return self._env.run(self._fetch, wanted)
 
-    def _fetch(self, txn: lmdb.Transaction, databases: _File, wanted: Wanted) -> Records:
+    def _fetch(self, txn: lmdb.Transaction, databases: OpenFile, wanted: Wanted) -> Records:
         return self._parsed(self._stored(txn, databases, wanted), wanted)
 
     def _parts(self, count: int) -> Iterator[slice]:
         for start in range(0, count, self._at_once):
             yield slice(start, min(start + self._at_once, count))
 
-    def _stored(self, txn: lmdb.Transaction, databases: _File, wanted: Wanted) -> list[memoryview]:
+    def _stored(
+        self, txn: lmdb.Transaction, databases: OpenFile, wanted: Wanted
+    ) -> list[bytes | memoryview]:
         """The values of images, valid as long as the transaction; empty where there is none."""
         images = databases.images
         if not isinstance(wanted, range):
@@ -340,7 +342,9 @@ class LmdbBackend(Backend):
             raise self._malformed([i for i in wanted if txn.get(_key(i), db=images) is None])
         return records
 
-    def _copy(self, txn: lmdb.Transaction, databases: _File, wanted: Wanted, out: Records) -> None:
+    def _copy(
+        self, txn: lmdb.Transaction, databases: OpenFile, wanted: Wanted, out: Records
+    ) -> None:
         """Copy records out of the map, and check their headers together."""
         records = self._stored(txn, databases, wanted)
         # Joined by C and cut apart by numpy: less time than a few Python calls an image.
@@ -353,7 +357,7 @@ class LmdbBackend(Backend):
             wrong = np.array([len(record) != self._record_bytes for record in records])
         if wrong.any():
             raise self._malformed(np.asarray(wanted)[wrong])
-        out.data[...] = rows[:, _HEADER.itemsize :]
+        np.asarray(out.data)[...] = rows[:, _HEADER.itemsize :]
         out.labels[...] = headers["label"]
         out.checksums[...] = headers["checksum"]
 
@@ -400,10 +404,11 @@ class LmdbBackend(Backend):
             numbers = sorted(set(blocks.tolist()))
             rows = np.searchsorted(numbers, blocks)
         table = self._env.run(self._label_blocks, numbers, check)
-        return table[rows, inside]
+        labels: NDArray[np.int64] = table[rows, inside]
+        return labels
 
     def _label_blocks(
-        self, txn: lmdb.Transaction, databases: _File, numbers: Sequence[int], check: bool
+        self, txn: lmdb.Transaction, databases: OpenFile, numbers: Sequence[int], check: bool
     ) -> NDArray[np.int64]:
         table = np.empty((len(numbers), _LABELS_PER_BLOCK), np.int64)
         for row, number in zip(table, numbers, strict=True):
@@ -412,7 +417,7 @@ class LmdbBackend(Backend):
         return table
 
     def _label_block(
-        self, txn: lmdb.Transaction, databases: _File, number: int, check: bool
+        self, txn: lmdb.Transaction, databases: OpenFile, number: int, check: bool
     ) -> NDArray[np.int64]:
         data = txn.get(_key(number), b"", databases.labels)
         first = number * _LABELS_PER_BLOCK
@@ -448,7 +453,7 @@ _PARSED = np.dtype(
 )
 
 
-def _beyond(databases: _File, count: int) -> "list[tuple[lmdb._Database, int]]":
+def _beyond(databases: OpenFile, count: int) -> "list[tuple[lmdb._Database, int]]":
     """Where what is not committed begins in each database."""
     return [(databases.images, count), (databases.labels, -(-count // _LABELS_PER_BLOCK))]
 
