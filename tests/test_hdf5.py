@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import storage_impl
+from storage_impl import hdf5
 from tests import commit_record
 from tests.contract import COUNT
 from tests.faults_contract import FaultContract
@@ -217,7 +217,8 @@ class TestHdf5(FaultContract):
     ) -> None:
         """A call too long for one segment makes several, all of them or none."""
         monkeypatch.setattr("storage_impl.hdf5._SEGMENT_BYTES", 7 * 105)
-        monkeypatch.setattr("storage_impl.base._CHUNK_BYTES", 4 * 105)
+        monkeypatch.setattr("storage_impl.hdf5._CHUNKED_BYTES", 7 * 105)
+        monkeypatch.setattr("storage_impl._batches._BATCH_BYTES", 9 * 105)
         with self.create(path, **options) as store:
             store.write_many(images_of(20), labels_of(20))
             with pytest.raises(storage_impl.InvalidInputError):
@@ -232,7 +233,7 @@ class TestHdf5(FaultContract):
         """Files beyond the commit record are ignored, and the next writer removes them."""
         file, _ = segment_of(stored, 0)
         shutil.copy(file, stored / "segments" / f"{COUNT:08d}-{2 * COUNT:08d}.h5")
-        (stored / "segments" / f"{COUNT:08d}-{COUNT + 3:08d}.h5.tmp").write_bytes(b"half a file")
+        (stored / "segments" / f"{COUNT:08d}-{COUNT + 3:08d}.h5").write_bytes(b"half a file")
         with storage_impl.open_store(stored) as store:
             assert len(store) == COUNT
             store.verify()
@@ -242,22 +243,24 @@ class TestHdf5(FaultContract):
             store.write_many(images_of(5, first=COUNT), labels_of(5, COUNT))
         self.check(stored, COUNT + 5)
 
+    @pytest.mark.parametrize("options", [{}, {"chunk_images": 4}])
     def test_closed_when_a_read_has_begun(
-        self, stored: Path, monkeypatch: pytest.MonkeyPatch
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
     ) -> None:
-        """A read that another thread's closing overtakes leaves no file open behind it."""
-        store: Any = storage_impl.open_store(stored)
-        segment = store._segment
+        """A read that another thread's closing overtakes ends well, and leaves no file open."""
+        with self.create(path, **options) as store:
+            store.write_many(images_of(COUNT), labels_of(COUNT))
+        store = storage_impl.open_store(path)
+        open_one = hdf5.Hdf5Backend._open
 
-        def overtaken(index: int) -> Any:
+        def overtaken(backend: Any, number: int) -> Any:
             store.close()
-            return segment(index)
+            return open_one(backend, number)
 
-        monkeypatch.setattr(store, "_segment", overtaken)
-        with suppress(storage_impl.ClosedStoreError):
-            store.read_one(0)
-        for path in stored.glob("segments/*.h5"):
-            h5py.File(path, "r+").close()  # which HDF5 refuses where it is open for reading
+        monkeypatch.setattr(hdf5.Hdf5Backend, "_open", overtaken)
+        np.testing.assert_array_equal(store.read_one(4)[0], images_of(COUNT)[4])
+        for file in path.glob("segments/*.h5"):
+            h5py.File(file, "r+").close()  # which HDF5 refuses where it is open for reading
 
     def test_files_of_others_are_left_alone(self, stored: Path) -> None:
         """A writer removes what its own kind left and nothing else."""
