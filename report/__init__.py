@@ -7,4 +7,4 @@ It is a plugin of asv, too: `"plugins": [".report"]` in asv.conf.json.
 def setup() -> None:
     """Add the page to what `asv publish` makes; asv calls this when it loads the plugin."""
     # Not before: what else is here runs where asv is not installed.
-    from report import compare  # noqa: F401, asv finds the class by its base
+    from report.page import compare  # noqa: F401, asv finds the class by its base

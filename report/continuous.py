@@ -10,14 +10,6 @@ FACTOR = 1.15
 # process's luck: several processes, in turns.
 IN_TURNS = ("--interleave-rounds", "--attribute=rounds=4", "--attribute=repeat=3")
 COMPARED = (*IN_TURNS, f"--factor={FACTOR}")
-# A minute for each commit: the calibration, and the main reads and writes. PNG files cost the same
-# an image for 1,000 as for 10,000, and would take longer than all the rest together. To write a
-# single image and to open a store are named in runs of the same code: too noisy for this factor.
-BENCHMARKS = (
-    r"^(calibration\.|single_image\.ReadOne\."
-    r"|many_images\.\w+\.time_\w+\(('\w+', 1000|'(lmdb|hdf5)', 10000)\)"
-    r"|access_patterns\.ReadBatches\.time_read\('(lmdb|hdf5)', 'shuffled', 256\))"
-)
 
 
 class Row(NamedTuple):

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from textwrap import indent
 
-from report.checks import ObstacleError
+from report.obstacles import ObstacleError
 
 BRANCH = "asv-results"
 SUFFIXES = (".json", ".facts")  # asv's results, and the facts recorded beside them

@@ -1,5 +1,6 @@
 """The results that asv keeps, as plain figures: what the page compares."""
 
+import json
 import math
 import os
 from ast import literal_eval
@@ -15,9 +16,10 @@ from asv.machine import Machine
 from asv.results import Results, iter_results_paths
 from asv.util import UserError
 
-from report.facts import facts_of
-
 Key = tuple[Any, ...]
+
+# In the order in which they are shown; zlib-ng takes the place of zlib in newer Pillows.
+BUNDLED = ("LMDB", "HDF5", "zlib", "zlib-ng", "xxHash")
 
 
 class Figure(NamedTuple):
@@ -130,6 +132,12 @@ class Result(NamedTuple):
         return ", ".join(filter(None, (known["cpu"], cores, ram, known["os"])))
 
 
+def result_files(results_dir: str) -> dict[str, int]:
+    """Return the files of results, each with the time at which it was written."""
+    paths = (os.path.join(root, name) for root, name, _ in iter_results_paths(results_dir))
+    return {path: os.stat(path).st_mtime_ns for path in paths}
+
+
 def read_all(results_dir: str, benchmarks: Mapping[str, Any]) -> Iterator[Result]:
     """Return all results, those of one machine and commit one after another.
 
@@ -197,6 +205,22 @@ def load(path: str | Path, benchmarks: Mapping[str, Any], machine: str | None = 
 def dataset_of(benchmarks: Mapping[str, Any]) -> str:
     """Return the name of the images that asv ran the benchmarks on last."""
     return max(str(known["version"]).partition(", ")[2] for known in benchmarks.values())
+
+
+def facts_of(result_path: str | Path) -> dict[str, str]:
+    """Return the facts recorded beside a file of results; none where none can be read."""
+    try:
+        recorded = json.loads(Path(result_path).with_suffix(".facts").read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(recorded, dict):
+        return {}
+    return {str(name): str(value) for name, value in recorded.items()}
+
+
+def libraries(facts: Mapping[str, str]) -> str:
+    """Return the C libraries with their versions, in one line."""
+    return ", ".join(f"{name} {facts[name]}" for name in BUNDLED if name in facts)
 
 
 def _figures(results: Any, name: str, known: Mapping[str, Any]) -> Iterator[tuple[Key, Figure]]:

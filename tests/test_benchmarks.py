@@ -498,7 +498,7 @@ def test_floors_exist() -> None:
     for benchmark in with_floors.values():
         assert list(benchmark.floors) == list(common.BACKENDS)
         for name in benchmark.floors.values():
-            # The classes for 100,000 images share the floors' names, too: see report.summary.
+            # The classes for 100,000 images share the floors' names, too: see report.terminal.
             counts = [["100000"]] if "Large" in benchmark.name else benchmark.params[1:]
             least = benchmarks[
                 name.replace(".time", "Large.time") if "Large" in benchmark.name else name

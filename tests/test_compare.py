@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from asv.publishing import OutputPublisher
 
-from report import compare, figures
-from report.charts import CALIBRATION, SECTIONS, WORKLOADS, Chart, Source, Workload
-from report.compare import Compare
+from report.page import compare, figures
+from report.page.compare import Compare
 from report.results import Benchmark, Figure, Result, read_all
+from report.workloads import CALIBRATION, SECTIONS, WORKLOADS, Chart, Source, Workload
 from tests import stored_results
 from tests.stored_results import CURRENT, HOSTILE, Stored
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from asv.config import Config
 
-from docs import tables
+from report.docs import tables
 from tests import stored_results
 
 FINDINGS, CHOOSING, NOISE = tables.PAGES

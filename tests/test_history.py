@@ -17,10 +17,11 @@ import pytest
 from asv.benchmarks import Benchmarks
 from asv.config import Config
 
-from report import bench, continuous, gate, history, kept
-from report.checks import ObstacleError
+from report import kept, runner, workloads
+from report.commands import gate, history
 from report.continuous import Row, rows
 from report.kept import KeptResults
+from report.obstacles import ObstacleError
 from tests.stored_results import known_benchmarks
 from tests.test_report import git
 
@@ -104,7 +105,7 @@ def track_answer():
 RUN = """
 import os, runpy, sys
 os.environ["COMMAND"] = str(os.getpid())
-runpy.run_module("report." + sys.argv.pop(1), run_name="__main__", alter_sys=True)
+runpy.run_module("report.commands." + sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 END = "import os, signal; os.kill(int(os.environ['COMMAND']), getattr(signal, 'SIGKILL', 15))"
 
@@ -129,9 +130,11 @@ class Remote:
         (self.work / "here.py").write_text(ENVIRONMENT)
         (self.work / "asv.conf.json").write_text(json.dumps(SETTINGS))
         (self.work / ".gitignore").write_text("/.asv/\n__pycache__/\n")
-        (self.work / "report").mkdir()
-        for name in ("__init__", "bench", "checks", "continuous", "gate", "history", "kept"):
-            shutil.copy(HERE / "report" / f"{name}.py", self.work / "report")
+        shutil.copytree(
+            HERE / "report",
+            self.work / "report",
+            ignore=shutil.ignore_patterns("__pycache__", "page", "docs"),
+        )
 
     def commit(self, count: int = 1) -> list[str]:
         """Add commits to the project and return them."""
@@ -366,7 +369,7 @@ def test_new(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     whatever others have measured, and older gaps stay.
     """
     commits = remote.commit(5)
-    monkeypatch.setattr(bench, "ROOT", remote.work)
+    monkeypatch.setattr(runner, "ROOT", remote.work)
     results = remote.directory / "results"
     results.mkdir()
     (results / "machine.json").touch()
@@ -562,7 +565,7 @@ def row(change: str, before: str, after: str, benchmark: str = "a.B.time_c('png'
 def test_what_is_compared() -> None:
     """The machine, and the main reads and writes, with every backend; nothing large."""
     known = list(known_benchmarks().values())
-    chosen = Benchmarks(Config(), known, regex=[continuous.BENCHMARKS])
+    chosen = Benchmarks(Config(), known, regex=[workloads.GATED])
     backends: dict[str, set[str]] = {}
     for name, benchmark in chosen.items():
         for index, key in enumerate(product(*benchmark["params"])):

@@ -17,8 +17,9 @@ from asv.runner import BenchmarkResult
 from asv_runner.discovery import disc_benchmarks
 
 import benchmarks
-from report import bench, checks, summary
-from report.results import read_all
+from report import obstacles, runner, terminal
+from report.commands import bench
+from report.results import read_all, result_files
 
 NAN = float("nan")
 MACHINE = {
@@ -68,7 +69,7 @@ class Site(NamedTuple):
 
     @property
     def files(self) -> list[str]:
-        return list(summary.result_files(self.conf.results_dir))
+        return list(result_files(self.conf.results_dir))
 
 
 def benchmark(name: str, params: list[list[str]], **facts: Any) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     git(root, "add", ".")
     git(root, "commit", "-m", "Start")
     monkeypatch.chdir(root)
-    monkeypatch.setattr(bench, "ROOT", root)
+    monkeypatch.setattr(runner, "ROOT", root)
     monkeypatch.delenv("STORAGE_IMPL_DATASET", raising=False)
     return Site(Config.load(str(root / "asv.conf.json")), git(root, "rev-parse", "HEAD"))
 
@@ -196,7 +197,7 @@ def test_table(site: Site) -> None:
     A benchmark that failed says so, one that was not run is left out, a single sample has
     no quartiles, and the class for 100,000 images continues the one for fewer.
     """
-    assert summary.text(site.conf, site.files) == TABLE.format(commit=site.commit[:8]).rstrip()
+    assert terminal.text(site.conf, site.files) == TABLE.format(commit=site.commit[:8]).rstrip()
 
 
 def test_table_fits_the_terminal(site: Site) -> None:
@@ -220,7 +221,7 @@ def test_table_fits_the_terminal(site: Site) -> None:
     Benchmarks(
         site.conf, [benchmark("many_images.WriteMany.time_write", wide, floors=FLOORS)]
     ).save()
-    lines = summary.text(site.conf, site.files).splitlines()
+    lines = terminal.text(site.conf, site.files).splitlines()
     assert max(map(len, lines)) <= 100
     assert all(line == line.rstrip() for line in lines)
 
@@ -233,7 +234,7 @@ def test_table_tells_methods_of_a_class_apart(site: Site) -> None:
     ]
     save(site.conf, site.commit, 1_700_000_000_000, run)
     Benchmarks(site.conf, [known for known, _ in run]).save()
-    text = summary.text(site.conf, site.files)
+    text = terminal.text(site.conf, site.files)
     assert "open store: open  " in text
     assert "open store: open read  " in text
 
@@ -243,7 +244,7 @@ def test_table_says_what_is_not_the_cost_of_an_image(site: Site) -> None:
     known = benchmark("startup.OpenStore.time_open", [BACKENDS, ["1000"]], images=1)
     save(site.conf, site.commit, 1_700_000_000_000, [timed(known, [7, 8, 9], [5, 6, 7])])
     Benchmarks(site.conf, [known]).save()
-    (line,) = (x for x in summary.text(site.conf, site.files).splitlines() if "  png" in x)
+    (line,) = (x for x in terminal.text(site.conf, site.files).splitlines() if "  png" in x)
     assert line.split() == ["open", "store", "(us)", "1,000", "png", "8.00", "7.50-8.50"]
 
 
@@ -251,7 +252,7 @@ def test_calibration_alone(site: Site) -> None:
     """A run that measures no images has no table and says so, and its head has the calibration."""
     run = [each for each in RUN if each[0]["name"].startswith("calibration.")]
     save(site.conf, site.commit, 1_700_000_000_000, run)
-    text = summary.text(site.conf, site.files)
+    text = terminal.text(site.conf, site.files)
     assert "calibration  cpu 27.0 ms, disk 3.50 ms" in text
     assert "images  " not in text.partition("\n\n")[0]
     assert text.endswith(
@@ -262,7 +263,7 @@ def test_calibration_alone(site: Site) -> None:
 def test_table_of_the_newest_commit_alone(site: Site) -> None:
     """After a run of several commits the table is that of the newest."""
     save(site.conf, "0" * 40, 1_600_000_000_000)
-    text = summary.text(site.conf, site.files)
+    text = terminal.text(site.conf, site.files)
     assert text.count("commit ") == 1
     assert site.commit[:8] in text
 
@@ -270,7 +271,7 @@ def test_table_of_the_newest_commit_alone(site: Site) -> None:
 def test_table_leaves_out_what_another_version_measured(site: Site) -> None:
     """Results on other images than the last run's are not shown beside it."""
     Benchmarks(site.conf, [{**known, "version": "1, photos"} for known, _ in RUN]).save()
-    assert "write" not in summary.text(site.conf, site.files)
+    assert "write" not in terminal.text(site.conf, site.files)
 
 
 def test_table_on_a_terminal_that_knows_ascii_alone(
@@ -279,7 +280,7 @@ def test_table_on_a_terminal_that_knows_ascii_alone(
     """A name that the terminal cannot show is escaped; it does not end the run."""
     save(site.conf, site.commit, 1_700_000_000_000, machine="Büro")
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    assert "machine      B\\xfcro" in summary.text(site.conf, site.files)
+    assert "machine      B\\xfcro" in terminal.text(site.conf, site.files)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +297,7 @@ def test_table_on_a_terminal_that_knows_ascii_alone(
 )
 def test_figure(value: float, expected: str) -> None:
     """Figures are as long as they are good for."""
-    assert summary.figure(value) == expected
+    assert terminal.figure(value) == expected
 
 
 # -- what is noise -----------------------------------------------------------------------------
@@ -378,8 +379,8 @@ def run_bench(
                 save(checkout.conf, checkout.commit, 1_700_000_000_000)
 
         asv = FakeAsv(code, results)
-        monkeypatch.setattr(bench, "asv", asv)
-        monkeypatch.setattr(bench, "remember_machine", lambda: None)
+        monkeypatch.setattr(runner, "asv", asv)
+        monkeypatch.setattr(runner, "remember_machine", lambda: None)
         return bench.main(list(arguments)), asv
 
     return run
@@ -500,7 +501,7 @@ def test_no_space(
     checkout: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run that would fill the disk does not start."""
-    monkeypatch.setattr(bench, "SPACE", {"quick": 1 << 60})
+    monkeypatch.setattr(runner, "SPACE", {"quick": 1 << 60})
     said = failure(capsys)
     assert "free some space" in said
     assert str(Path.cwd()) in said
@@ -525,7 +526,14 @@ def test_old_python(
 def test_pip_fails() -> None:
     """What tox cannot install is explained below pip's own message."""
     done = subprocess.run(
-        [sys.executable, "-m", "report.install", "--no-index", "--quiet", "./no-such-package"],
+        [
+            sys.executable,
+            "-m",
+            "report.commands.install",
+            "--no-index",
+            "--quiet",
+            "./no-such-package",
+        ],
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
@@ -536,13 +544,13 @@ def test_pip_fails() -> None:
 
 def test_full_disk_is_the_first_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation that failed on a full disk is not blamed on the network."""
-    monkeypatch.setattr(checks, "_LITTLE", 1 << 60)
-    assert "free some space" in checks.advice(tmp_path)
+    monkeypatch.setattr(obstacles, "_LITTLE", 1 << 60)
+    assert "free some space" in obstacles.advice(tmp_path)
 
 
 def test_lines_fit_and_commands_stay_whole() -> None:
     """Sentences are wrapped for the terminal; a command to copy is not."""
     command = "    git " + "x" * 200
-    lines = checks.wrapped("word " * 60 + "\n" + command).splitlines()
+    lines = obstacles.wrapped("word " * 60 + "\n" + command).splitlines()
     assert lines[-1] == command
     assert all(len(line) <= 96 for line in lines[:-1])

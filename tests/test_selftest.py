@@ -12,9 +12,10 @@ import pytest
 from asv.results import Results
 from asv.runner import BenchmarkResult
 
-from report import bench, checks, noise, selftest
+from report import noise, obstacles, runner
+from report.commands import selftest
+from report.commands.selftest import Run
 from report.continuous import Row
-from report.selftest import Run
 from tests.test_report import git
 
 NAN = float("nan")
@@ -61,7 +62,7 @@ def test_what_asv_names() -> None:
 
 def test_asv_without_a_verdict() -> None:
     """Where asv stops before its table, the end of what it printed is shown."""
-    with pytest.raises(checks.ObstacleError, match="asv: benchmark failed"):
+    with pytest.raises(obstacles.ObstacleError, match="asv: benchmark failed"):
         selftest.table("first\n" * 100 + "asv: benchmark failed (exit status 1)\n")
 
 
@@ -189,7 +190,7 @@ def reads(package: Path) -> list[int]:
 
 def test_the_planted_commit_reads_a_third_more(tmp_path: Path) -> None:
     """It does 30% more of the real work, whatever is read, and what it returns is right."""
-    shutil.copytree(bench.ROOT / "storage_impl", tmp_path / "storage_impl")
+    shutil.copytree(runner.ROOT / "storage_impl", tmp_path / "storage_impl")
     assert reads(tmp_path) == [100, 50, 100, 100] * 2
     with open(tmp_path / "storage_impl" / "lmdb.py", "a") as module:
         module.write(selftest.PLANT)
@@ -208,8 +209,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(root, "init", "--quiet")
     git(root, "add", ".")
     git(root, "commit", "--quiet", "--message", "Start")
-    monkeypatch.setattr(bench, "ROOT", root)
-    monkeypatch.setattr(bench, "remember_machine", lambda: None)
+    monkeypatch.setattr(runner, "ROOT", root)
+    monkeypatch.setattr(runner, "remember_machine", lambda: None)
     monkeypatch.delenv("TMPDIR", raising=False)
     return root
 

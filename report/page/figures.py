@@ -10,10 +10,9 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from report import charts
-from report.charts import CALIBRATION, SECTIONS, WORKLOADS, Chart, Source, Workload
-from report.facts import BUNDLED
-from report.results import Benchmark, Figure, Result
+from report import workloads
+from report.results import BUNDLED, Benchmark, Figure, Result
+from report.workloads import CALIBRATION, SECTIONS, WORKLOADS, Chart, Source, Workload
 
 FACTOR = 1.1  # from which on asv compare calls a difference a change
 FACTS = (*BUNDLED, "file system", "page cache", "kernel")  # in this order
@@ -54,7 +53,7 @@ def calibration(result: Result) -> dict[str, float]:
 
 def points(chart: Chart, measured: Measured) -> Iterator[list[Any]]:
     """Return the points of a chart: panel, line, backend, x, and the cost."""
-    each = chart.unit in (charts.PER_IMAGE, charts.BYTES_PER_IMAGE)
+    each = chart.unit in (workloads.PER_IMAGE, workloads.BYTES_PER_IMAGE)
     for source in chart.sources:
         for parameters, images, figure in chosen(source, measured):
             yield [

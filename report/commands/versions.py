@@ -1,6 +1,6 @@
 """Measure HEAD with several versions of each library: what `tox run -e versions` runs.
 
-python -m report.versions [ARGUMENT OF asv run ...]
+python -m report.commands.versions [ARGUMENT OF asv run ...]
 """
 
 import os
@@ -9,30 +9,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from report import bench, checks, continuous
+from report import continuous, obstacles, runner
+from report.workloads import LIBRARIES, SWEPT
 
 VERSIONS = Path("benchmarks", "versions.json")
-LIBRARIES = ("numpy", "Pillow", "lmdb", "h5py")
 SPACE = 4 << 30  # bytes; an environment takes about 150 MB
-
-# What a library can change, in about two minutes an environment.
-SELECTED = (
-    r"^calibration\.",
-    r"^many_images\.WriteMany\.time_write\('\w+', 1000\)",
-    r"^many_images\.WriteMany\.time_write\('(lmdb|hdf5)', 10000\)",  # PNG: 3 seconds a sample
-    r"^many_images\.ReadMany\.time_read\('\w+', 10{3,4}\)",
-    r"^single_image\.",
-    r"^access_patterns\.ReadBatches\.time_read\('\w+', 'shuffled', 256\)",
-    r"^access_patterns\.ReadLabels\.time_read\('\w+', 10000\)",
-    r"^startup\.OpenStore\.time_open\('\w+', 10000\)",
-    r"^disk_usage\.DiskUsage\.\w+\('\w+', 10000\)",
-    r"^floor\.Png\.\w+\(1000\)",
-)
 
 
 def main(given: list[str]) -> int:
     """Run the sweep; return the exit code."""
-    return bench.unless_obstructed(lambda: measure(given))
+    return runner.unless_obstructed(lambda: measure(given))
 
 
 def measure(given: list[str]) -> int:
@@ -44,26 +30,26 @@ def measure(given: list[str]) -> int:
     from asv.environment import get_environments
     from asv.util import load_json
 
-    from report import by_version, results, summary
+    from report import results, terminal
 
     parser, _ = make_argparser()
     options = parser.parse_args(["run", "--show-stderr", *continuous.IN_TURNS, *given])
-    options.bench = options.bench or list(SELECTED)
+    options.bench = options.bench or list(SWEPT)
     if options.dry_run:  # keeps no round for the next to continue
         options.interleave_rounds = False
     conf = Config.load()
     conf.include = environments(conf, load_json(VERSIONS, js_comments=True))
     chosen = list(get_environments(conf, options.env_spec))
-    before = summary.result_files(conf.results_dir)
-    machine = bench.remember_machine(options.machine)
-    with bench.scratch(SPACE) as directory:
+    before = results.result_files(conf.results_dir)
+    machine = runner.remember_machine(options.machine)
+    with runner.scratch(SPACE) as directory:
         create(chosen)
         code = run_asv(conf, options, directory)
-        changed = summary.result_files(conf.results_dir).items() - before.items()
+        changed = results.result_files(conf.results_dir).items() - before.items()
         if not changed:
             print("\nNo results were saved: there is nothing to publish.")
             return code
-        if failure := bench.publish(conf):
+        if failure := runner.publish(conf):
             return failure
     names = {environment.name for environment in chosen}
     benchmarks = Benchmarks.load(conf)
@@ -74,10 +60,10 @@ def measure(given: list[str]) -> int:
     ]
     newest = max(found, key=lambda result: result.date).commit
     dataset = results.dataset_of(benchmarks)
-    tables = by_version.text([each for each in found if each.commit == newest], dataset)
+    tables = terminal.versions_text([each for each in found if each.commit == newest], dataset)
     print(f"\ncommit {newest[:8]}, images {dataset!a}\n")
     print(tables or "There are no two environments to compare that differ in one library alone.")
-    bench.say_where(conf, code)
+    runner.say_where(conf, code)
     return code
 
 
@@ -99,7 +85,7 @@ def environments(conf: Any, listed: list[dict[str, str]]) -> list[dict[str, Any]
     default = {name: versions[0] for name, versions in conf.matrix["req"].items()}
     for other in listed:
         if not other or not other.keys() <= set(LIBRARIES):
-            raise checks.ObstacleError(
+            raise obstacles.ObstacleError(
                 f"{VERSIONS} has the line {other}, and what can be varied is "
                 f"{', '.join(LIBRARIES)}: correct it."
             )
@@ -122,10 +108,10 @@ def create(environments: list[Any]) -> None:
         try:
             environment.create()
         except ProcessError as error:
-            raise checks.ObstacleError(
+            raise obstacles.ObstacleError(
                 f"There is no environment with {named}, and nothing was measured. If pip found "
                 "all of these versions but one, that one has no wheel for this Python and "
-                f"platform: take it out of {VERSIONS}. {checks.advice(bench.ROOT)}"
+                f"platform: take it out of {VERSIONS}. {obstacles.advice(runner.ROOT)}"
             ) from error
 
 

@@ -1,6 +1,6 @@
 """Does the suite find what is slower, and nothing else? What `tox run -e selftest` runs.
 
-python -m report.selftest [--runs N]
+python -m report.commands.selftest [--runs N]
 
 In a clone that is removed at the end, `asv continuous` compares two commits of the same code,
 and then that code with a commit in which the reading of one backend does 30% more work. The
@@ -17,8 +17,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from report import bench, checks
-from report.continuous import BENCHMARKS, COMPARED, Row, rows
+from report import obstacles, runner
+from report.continuous import COMPARED, Row, rows
+from report.workloads import GATED
 
 RUNS = 5
 BACKEND = "lmdb"
@@ -86,12 +87,12 @@ def table(output: str) -> list[Row]:
 
     Raises
     ------
-    checks.ObstacleError
+    obstacles.ObstacleError
         asv came to no verdict.
     """
     if "BENCHMARKS HAVE CHANGED" not in output and "BENCHMARKS NOT SIGNIFICANTLY" not in output:
         end = "\n".join(output.splitlines()[-40:])
-        raise checks.ObstacleError(
+        raise obstacles.ObstacleError(
             "asv came to no verdict; it printed\n" + textwrap.indent(end, "    ")
         )
     return list(rows(output))
@@ -105,20 +106,20 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--runs", type=int, default=RUNS, help="of each kind (%(default)s)")
     runs: int = parser.parse_args(arguments).runs
-    return bench.unless_obstructed(lambda: selftest(runs))
+    return runner.unless_obstructed(lambda: selftest(runs))
 
 
 def selftest(runs: int) -> int:
     """Run everything; return the exit code."""
-    bench.remember_machine()
-    with bench.scratch(2 << 30) as scratch:
+    runner.remember_machine()
+    with runner.scratch(2 << 30) as scratch:
         clone = Clone(Path(scratch))
         same = [clone.compare("same code", clone.same, run) for run in range(1, runs + 1)]
         planted = [clone.compare("planted", clone.planted, run) for run in range(1, runs + 1)]
         lines = [*clone.head(), "", *report(same, planted)]
     text = "\n".join(lines)
     print(f"\n{text}")
-    kept = bench.ROOT / ".asv" / "selftest.txt"
+    kept = runner.ROOT / ".asv" / "selftest.txt"
     kept.write_text(f"{text}\n")
     print(f"\nThe same is in {kept}")
     return 0 if all(map(quiet, same)) and all(map(found_alone, planted)) else 1
@@ -131,7 +132,7 @@ class Clone:
         self.path = scratch / "clone"
         self.temporary = scratch / "tmp"
         self.temporary.mkdir()
-        bench.git("clone", "--quiet", str(bench.ROOT), str(self.path))
+        runner.git("clone", "--quiet", str(runner.ROOT), str(self.path))
         self.base = self.git("rev-parse", "HEAD")
         self.same = self.commit("The same code")
         self.git("reset", "--quiet", "--hard", self.base)
@@ -148,7 +149,7 @@ class Clone:
 
     def git(self, *arguments: str) -> str:
         """Return what git prints in the clone."""
-        return bench.git(*arguments, directory=self.path)
+        return runner.git(*arguments, directory=self.path)
 
     def compare(self, kind: str, commit: str, number: int) -> Run:
         """Compare a commit with the code as it is."""
@@ -158,7 +159,7 @@ class Clone:
         start = time.monotonic()
         asv = [sys.executable, "-m", "asv", "continuous", self.base, commit, "--show-stderr"]
         done = subprocess.run(
-            [*asv, *COMPARED, "--bench", BENCHMARKS],
+            [*asv, *COMPARED, "--bench", GATED],
             cwd=self.path,
             env=os.environ | {"TMPDIR": str(self.temporary)},
             stdout=subprocess.PIPE,
@@ -181,12 +182,12 @@ class Clone:
         from asv.benchmarks import Benchmarks
         from asv.config import Config
 
-        from report import results, summary
+        from report import results, terminal
 
         path = self.result_file(self.base)
         conf = Config()
         conf.results_dir = str(path.parent.parent)
-        return summary.head(results.load(path, Benchmarks.load(conf)))
+        return terminal.head(results.load(path, Benchmarks.load(conf)))
 
 
 def quiet(run: Run) -> bool:

@@ -1,6 +1,6 @@
 """Measure two commits in turn and judge the second: what `tox run -e gate` runs.
 
-python -m report.gate BASE HEAD [ARGUMENT OF asv continuous ...]
+python -m report.commands.gate BASE HEAD [ARGUMENT OF asv continuous ...]
 
 The exit code is 1 if a benchmark got slower, 2 if one broke or nothing could be measured, and
 otherwise 0. The results are kept apart from those of the history.
@@ -15,8 +15,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from report import bench
-from report.continuous import BENCHMARKS, COMPARED, Row, rows
+from report import runner
+from report.continuous import COMPARED, Row, rows
+from report.workloads import GATED
 
 SLOWER = 1
 BROKEN = 2
@@ -24,7 +25,7 @@ BROKEN = 2
 
 def main(arguments: list[str]) -> int:
     """Compare two commits; return the exit code."""
-    return bench.unless_obstructed(lambda: compare(arguments), obstructed=BROKEN)
+    return runner.unless_obstructed(lambda: compare(arguments), obstructed=BROKEN)
 
 
 def compare(given: list[str]) -> int:
@@ -35,14 +36,14 @@ def compare(given: list[str]) -> int:
     given = [*COMPARED, *given]  # what is given wins
     options = make_argparser()[0].parse_args(["continuous", *given])
     configuration = write_configuration()
-    bench.remember_machine(options.machine)
+    runner.remember_machine(options.machine)
     arguments = ["--config", str(configuration), "--show-stderr", *given]
     if not options.bench:
-        arguments += ["--bench", BENCHMARKS]
-    code = bench.asv_measuring(bench.SPACE["quick"], "continuous", *arguments)
+        arguments += ["--bench", GATED]
+    code = runner.asv_measuring(runner.SPACE["quick"], "continuous", *arguments)
     base = options.base or f"{options.branch}^"
     comparison = ""
-    if code in (0, 1, bench.FAILED_BENCHMARK):  # or it was interrupted
+    if code in (0, 1, runner.FAILED_BENCHMARK):  # or it was interrupted
         comparison = tables(configuration, base, options)
     verdict, sentence = judge(list(rows(comparison)), options.factor)
     report(f"{sentence}\n\n{folded(comparison)}")
@@ -53,13 +54,13 @@ def write_configuration() -> Path:
     """Return a configuration like the suite's, with results of its own that are new."""
     from asv.util import load_json
 
-    settings: dict[str, Any] = load_json(str(bench.ROOT / "asv.conf.json"), js_comments=True)
-    directory = bench.ROOT / ".asv" / "gate"
+    settings: dict[str, Any] = load_json(str(runner.ROOT / "asv.conf.json"), js_comments=True)
+    directory = runner.ROOT / ".asv" / "gate"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    settings["repo"] = str(bench.ROOT)
+    settings["repo"] = str(runner.ROOT)
     for name in ("benchmark_dir", "env_dir"):
-        settings[name] = str(bench.ROOT / settings[name])
+        settings[name] = str(runner.ROOT / settings[name])
     settings["results_dir"] = str(directory / ".asv" / "results")
     configuration = directory / "asv.conf.json"
     configuration.write_text(json.dumps(settings))

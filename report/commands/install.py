@@ -4,14 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from report import checks
+from report import obstacles
 
 
 def main() -> int:
     """Run pip with the arguments of this program."""
     code = subprocess.run([sys.executable, "-I", "-m", "pip", "install", *sys.argv[1:]]).returncode
     if code != 0:
-        print(f"\n{checks.wrapped(checks.advice(Path.cwd()))}", file=sys.stderr)
+        print(f"\n{obstacles.wrapped(obstacles.advice(Path.cwd()))}", file=sys.stderr)
     return code
 
 

@@ -1,6 +1,6 @@
 """Fill the tables of the pages in docs/ from the results that are kept in docs/results.
 
-python -m docs.tables
+python -m report.docs.tables
 
 A page is written by hand, but for its tables. A comment says what a table holds, a row in
 each line, and what follows it up to the next `<!-- end -->` is replaced:
@@ -30,11 +30,11 @@ from asv.benchmarks import Benchmarks
 from asv.config import Config
 from packaging.version import Version
 
-from report.results import Key, load
-from report.summary import figure, head, result_files
-from report.versions import LIBRARIES
+from report.results import Key, load, result_files
+from report.terminal import figure, head
+from report.workloads import LIBRARIES
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
 PAGES = tuple(ROOT / "docs" / name for name in ("findings.md", "choosing.md", "noise.md"))
 BACKENDS = ("png", "lmdb", "hdf5")
