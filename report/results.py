@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from asv import _stats
+from asv.benchmarks import Benchmarks
+from asv.config import Config
 from asv.machine import Machine
 from asv.results import Results, iter_results_paths
 from asv.util import UserError
@@ -43,6 +45,16 @@ class Figure(NamedTuple):
     stats: Mapping[str, float]
     samples: list[float] | None
     varies: bool
+
+    @property
+    def number(self) -> float | None:
+        """The value; None where it failed, was not run or does not apply."""
+        return None if self.value is None or math.isnan(self.value) else self.value
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was run, and gave no value."""
+        return self.value is None
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -200,6 +212,26 @@ def load(path: str | Path, benchmarks: Mapping[str, Any], machine: str | None = 
         outdated=outdated,
         common=common,
     )
+
+
+def known_benchmarks(results_dir: str | Path) -> Mapping[str, Any]:
+    """Return what asv knows of the benchmarks of its directory of results, by name."""
+    conf = Config()
+    conf.results_dir = str(results_dir)
+    benchmarks: Mapping[str, Any] = Benchmarks.load(conf)
+    return benchmarks
+
+
+def durations(results_dir: str | Path) -> dict[str, float]:
+    """Return how many seconds each benchmark took, by the newest files of results."""
+    files = result_files(str(results_dir))
+    found: dict[str, float] = {}
+    for path in sorted(files, key=files.__getitem__)[-20:]:
+        with suppress(UserError):
+            for name, seconds in Results.load(path).duration.items():
+                # Of benchmarks measured in turns asv keeps the last turn's alone.
+                found[name] = max(seconds or 0.0, found.get(name, 0.0))
+    return found
 
 
 def dataset_of(benchmarks: Mapping[str, Any]) -> str:

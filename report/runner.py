@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from asv.machine import Machine, MachineCollection
+from asv.util import UserError
+
 from report import obstacles
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,9 +82,6 @@ def notes(code: int) -> list[str]:
 
 def remember_machine(called: str | None = None) -> str:
     """Have asv know this machine, or its run would ask; return the name of its results."""
-    from asv.machine import Machine, MachineCollection
-    from asv.util import UserError
-
     called = called or Machine.get_unique_machine_name()
     try:
         known = MachineCollection.load(called)
@@ -89,12 +89,6 @@ def remember_machine(called: str | None = None) -> str:
         known = {**Machine.get_defaults(), "machine": called}
         MachineCollection.save(called, known)
     return str(known["machine"])
-
-
-def asv_measuring(space: int, *arguments: str) -> int:
-    """Run asv with `space` bytes of scratch on the disk to measure; return its exit code."""
-    with scratch(space) as directory:
-        return asv(*arguments, TMPDIR=directory)
 
 
 @contextmanager

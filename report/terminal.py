@@ -11,7 +11,7 @@ from asv.config import Config
 from packaging.version import Version
 
 from report.results import Benchmark, Figure, Key, Result, dataset_of, libraries, load
-from report.workloads import CPU, LIBRARIES, OPERATIONS, Operation
+from report.workloads import CALIBRATION, CPU, LIBRARIES, OPERATIONS, Operation
 
 HEADINGS = (
     "operation",
@@ -47,8 +47,13 @@ def text(conf: Config, paths: Iterable[str]) -> str:
         for result in results
         if result.commit == newest
     ]
+    return printable("\n\n".join(tables))
+
+
+def printable(text: str) -> str:
+    """Return a text in the characters that the terminal knows."""
     encoding = sys.stdout.encoding or "ascii"
-    return "\n\n".join(tables).encode(encoding, "backslashreplace").decode(encoding)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def head(result: Result) -> list[str]:
@@ -62,8 +67,8 @@ def head(result: Result) -> list[str]:
     ]
     calibration = [
         f"{name.lower()} {figure(value * 1e3)} ms"
-        for name in ("Cpu", "Disk")
-        if (value := _value(result.common, f"calibration.{name}.time_work", ()))
+        for name, benchmark in CALIBRATION.items()
+        if (value := _value(result.common, benchmark, ()))
     ]
     date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(result.date / 1000))
     lines = {
@@ -130,7 +135,7 @@ def _value(measured: Mapping[str, Benchmark], name: str | None, key: Key) -> flo
     """Return what a benchmark measured, or None if there is no such figure."""
     benchmark = measured.get(name or "")
     found = benchmark.figures.get(key) if benchmark else None
-    return None if found is None or found.value is None or math.isnan(found.value) else found.value
+    return found.number if found else None
 
 
 def figure(value: float) -> str:
@@ -250,6 +255,6 @@ def _cost(measured: Measured, name: str, key: Key) -> str:
 
 def _factor(here: Measured, above: Measured, name: str, key: Key) -> str:
     new, old = (_figures(measured, name).get(key) for measured in (here, above))
-    if not (new and old and new.value and old.value) or math.isnan(new.value / old.value):
+    if not (new and old and new.number and old.number):
         return ""
-    return figure(new.value / old.value) + ("*" if new.differs(old) else " ")
+    return figure(new.number / old.number) + ("*" if new.differs(old) else " ")

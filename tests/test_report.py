@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from asv.benchmarks import Benchmarks
+from asv.commands.run import Run
 from asv.config import Config
 from asv.results import Results
 from asv.runner import BenchmarkResult
@@ -354,11 +355,11 @@ class FakeAsv:
     """In place of asv: remembers its arguments, runs `then`, and exits with `code`."""
 
     def __init__(self, code: int, then: Callable[[], None] = lambda: None) -> None:
-        self.calls: list[tuple[str, ...]] = []
+        self.calls: list[tuple[Any, ...]] = []
         self.code = code
         self.then = then
 
-    def __call__(self, *arguments: str, **_: Any) -> int:
+    def __call__(self, *arguments: Any, **_: Any) -> int:
         self.calls.append(arguments)
         if arguments[0] != "run":
             return 0
@@ -380,6 +381,7 @@ def run_bench(
 
         asv = FakeAsv(code, results)
         monkeypatch.setattr(runner, "asv", asv)
+        monkeypatch.setattr(Run, "run_from_conf_args", lambda conf, options: asv("run", options))
         monkeypatch.setattr(runner, "remember_machine", lambda: None)
         return bench.main(list(arguments)), asv
 
@@ -408,13 +410,13 @@ def test_quick_run(run_bench: Any, checkout: Site, capsys: pytest.CaptureFixture
 )
 def test_kinds(kind: str, there: str, missing: str, run_bench: Any) -> None:
     """What takes long is not in a quick run, and what takes longest is asked for by name."""
-    arguments = run_bench(kind)[1].calls[0]
-    assert ("rounds=1" in arguments) == (kind == "quick")
+    _, options = run_bench(kind)[1].calls[0]
+    assert (options.attribute == {"rounds": 1, "repeat": (3, 10, 1)}) == (kind == "quick")
     known = [
         {"name": found.name, "params": found.params, "version": "1"}
         for found in disc_benchmarks(str(Path(benchmarks.__file__).parent))
     ]
-    chosen = Benchmarks(Config(), known, regex=[arguments[arguments.index("--bench") + 1]])
+    chosen = Benchmarks(Config(), known, regex=options.bench)
     classes = {name.split(".")[1] for name in chosen}
     assert classes >= set(there.split())
     assert not classes & set(missing.split())
@@ -423,8 +425,9 @@ def test_kinds(kind: str, there: str, missing: str, run_bench: Any) -> None:
 def test_arguments_go_to_asv(run_bench: Any) -> None:
     """What the user adds comes last, and replaces the choice of benchmarks."""
     _, asv = run_bench("quick", "HEAD~3..HEAD", "--bench", "ReadOne", "--attribute", "repeat=4")
-    assert asv.calls[0][-5:] == ("HEAD~3..HEAD", "--bench", "ReadOne", "--attribute", "repeat=4")
-    assert asv.calls[0].count("--bench") == 1
+    _, options = asv.calls[0]
+    assert (options.range, options.bench) == ("HEAD~3..HEAD", ["ReadOne"])
+    assert options.attribute == {"rounds": 1, "repeat": 4}
 
 
 def test_failed_benchmark(run_bench: Any, capsys: pytest.CaptureFixture[str]) -> None:

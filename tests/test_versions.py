@@ -314,6 +314,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     monkeypatch.setattr(runner, "asv", lambda *arguments: asked.append(arguments) or 0)
     monkeypatch.setattr(runner, "remember_machine", lambda machine: machine or "desk")
     monkeypatch.setattr(runner, "notes", lambda code: [])
+    monkeypatch.setattr(runner, "git", lambda *arguments: "c0ffee")
     monkeypatch.setattr(runner, "unless_obstructed", unless_obstructed)
     monkeypatch.setattr(versions, "VERSIONS", ROOT / versions.VERSIONS)
     monkeypatch.setattr(asv_environment, "get_environments", lambda conf, names: environments)

@@ -6,30 +6,35 @@ python -m report.commands.bench quick|full|large [ARGUMENT OF asv run ...]
 import sys
 from pathlib import Path
 
-from report import obstacles, runner
+from asv.commands import make_argparser
+from asv.config import Config
+
+from report import obstacles, results, runner, terminal
+from report.measure import measure
 from report.workloads import RUN
 
-# A few samples, as many as a second allows.
-QUICK = ["--attribute", "rounds=1", "--attribute", "repeat=(3,10,1)"]
+# The options of asv run, before those of the user: a few samples, as many as a second allows.
+OPTIONS = {
+    "quick": ["--show-stderr", "--attribute=rounds=1", "--attribute=repeat=(3,10,1)"],
+    "full": ["--show-stderr"],
+    "large": ["--show-stderr"],
+}
 
 
 def main(arguments: list[str]) -> int:
     """Run the suite; return the exit code."""
     kind, *given = arguments
-    return runner.unless_obstructed(lambda: measure(kind, given))
+    return runner.unless_obstructed(lambda: run(kind, given))
 
 
-def measure(kind: str, given: list[str]) -> int:
+def run(kind: str, given: list[str]) -> int:
     """Run asv, publish and print the table; return the exit code."""
-    # Imported after the checks: asv itself needs a Python that it supports.
-    from asv.config import Config
-
-    from report import results, terminal
-
+    options = make_argparser()[0].parse_args(["run", *OPTIONS[kind], *given])
+    options.bench = options.bench or [RUN[kind]]
     conf = Config.load()
     before = results.result_files(conf.results_dir)
     runner.remember_machine()
-    code = runner.asv_measuring(runner.SPACE[kind], *run_arguments(kind, given))
+    code = measure(conf, options, runner.SPACE[kind])
     if code not in (0, runner.FAILED_BENCHMARK):
         if not list(Path(conf.env_dir).glob("*/asv-env-info.json")):
             raise obstacles.ObstacleError(obstacles.advice(runner.ROOT))
@@ -44,20 +49,6 @@ def measure(kind: str, given: list[str]) -> int:
     print(terminal.text(conf, {path for path, _ in changed}))
     runner.say_where(conf, code)
     return code
-
-
-def run_arguments(kind: str, given: list[str]) -> list[str]:
-    """Return the arguments of asv; the user's come last, so that they win."""
-    from asv.commands import make_argparser
-
-    parser, _ = make_argparser()
-    options = parser.parse_args(["run", *given])
-    arguments = ["run", "--show-stderr"]
-    if kind == "quick":
-        arguments += QUICK
-    if not options.bench:
-        arguments += ["--bench", RUN[kind]]
-    return arguments + given
 
 
 if __name__ == "__main__":

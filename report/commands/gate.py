@@ -1,150 +1,172 @@
 """Measure two commits in turn and judge the second: what `tox run -e gate` runs.
 
-python -m report.commands.gate BASE HEAD [ARGUMENT OF asv continuous ...]
+python -m report.commands.gate [BASE [HEAD]] [--factor F] [ARGUMENT OF asv run ...]
 
-The exit code is 1 if a benchmark got slower, 2 if one broke or nothing could be measured, and
+The exit code is 1 if a benchmark got slower, 2 if one broke or nothing could be compared, and
 otherwise 0. The results are kept apart from those of the history.
 """
 
-import json
+import argparse
 import os
-import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from report import runner
-from report.continuous import COMPARED, Row, rows
+from asv.commands import make_argparser
+from asv.config import Config
+
+from report import comparison, obstacles, runner
+from report.comparison import Pair
+from report.measure import IN_TURNS, measure
+from report.terminal import aligned, printable
 from report.workloads import GATED
 
+RESULTS = Path(".asv", "gate")
 SLOWER = 1
 BROKEN = 2
+HEADINGS = ("before", "after", "ratio", "benchmark")
+SAME = "The same"
+# By the title of their table, the verdicts that it shows.
+TABLES = {
+    "Slower": ("slower",),
+    "Broken": ("broken", "failed"),
+    "Faster": ("faster",),
+    "Not compared": ("mended", "alone", "unsure"),
+    SAME: ("same",),
+}
 
 
 def main(arguments: list[str]) -> int:
     """Compare two commits; return the exit code."""
-    return runner.unless_obstructed(lambda: compare(arguments), obstructed=BROKEN)
+    parser = argparse.ArgumentParser(
+        prog="tox run -e gate --",
+        description="Measure two commits in turn, and fail if the second is slower.",
+        epilog="All other arguments go to asv run: --bench, for one.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("base", nargs="?", default="HEAD^", help="(default: %(default)s)")
+    parser.add_argument("head", nargs="?", default="HEAD", help="(default: %(default)s)")
+    parser.add_argument(
+        "--factor",
+        type=float,
+        default=comparison.FACTOR,
+        help="by how much a benchmark must be slower to count (default: %(default)s)",
+    )
+    own, given = parser.parse_known_args(arguments)
+    return runner.unless_obstructed(
+        lambda: compare(own.base, own.head, own.factor, given), obstructed=BROKEN
+    )
 
 
-def compare(given: list[str]) -> int:
+def compare(base: str, head: str, factor: float, given: list[str]) -> int:
     """Measure, say how it came out where it is read, and return the exit code."""
-    # Imported after the checks: asv itself needs a Python that it supports.
-    from asv.commands import make_argparser
-
-    given = [*COMPARED, *given]  # what is given wins
-    options = make_argparser()[0].parse_args(["continuous", *given])
-    configuration = write_configuration()
+    commits = commit_of(base), commit_of(head)
+    shutil.rmtree(RESULTS, ignore_errors=True)
+    RESULTS.mkdir(parents=True)
+    listed = RESULTS / "commits"
+    listed.write_text("\n".join(commits))
+    options = make_argparser()[0].parse_args(
+        ["run", "--show-stderr", *IN_TURNS, *given, "--record-samples", f"HASHFILE:{listed}"]
+    )
+    options.bench = options.bench or [GATED]
+    conf = Config.load()
+    conf.results_dir = str(RESULTS)
     runner.remember_machine(options.machine)
-    arguments = ["--config", str(configuration), "--show-stderr", *given]
-    if not options.bench:
-        arguments += ["--bench", GATED]
-    code = runner.asv_measuring(runner.SPACE["quick"], "continuous", *arguments)
-    base = options.base or f"{options.branch}^"
-    comparison = ""
-    if code in (0, 1, runner.FAILED_BENCHMARK):  # or it was interrupted
-        comparison = tables(configuration, base, options)
-    verdict, sentence = judge(list(rows(comparison)), options.factor)
-    report(f"{sentence}\n\n{folded(comparison)}")
-    return verdict
+    measure(conf, options, runner.SPACE["quick"], resumable=False)
+    pairs = comparison.pairs(RESULTS, *commits)
+    code, sentences = judge(pairs, factor)
+    report(sentences, pairs, factor)
+    return code
 
 
-def write_configuration() -> Path:
-    """Return a configuration like the suite's, with results of its own that are new."""
-    from asv.util import load_json
+def commit_of(name: str) -> str:
+    """Return the commit that a name is of.
 
-    settings: dict[str, Any] = load_json(str(runner.ROOT / "asv.conf.json"), js_comments=True)
-    directory = runner.ROOT / ".asv" / "gate"
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    settings["repo"] = str(runner.ROOT)
-    for name in ("benchmark_dir", "env_dir"):
-        settings[name] = str(runner.ROOT / settings[name])
-    settings["results_dir"] = str(directory / ".asv" / "results")
-    configuration = directory / "asv.conf.json"
-    configuration.write_text(json.dumps(settings))
-    return configuration
-
-
-def tables(configuration: Path, base: str, options: Any) -> str:
-    """Return asv's comparison of what was measured; nothing if there are no results."""
-    arguments = ["--config", str(configuration), "--split", "--factor", str(options.factor)]
-    if options.machine:
-        arguments += ["--machine", options.machine]
-    done = subprocess.run(
-        [sys.executable, "-m", "asv", "compare", *arguments, base, options.branch],
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        env=os.environ | {"PYTHONUTF8": "1"},
-    )
-    return measured(done.stdout) if done.returncode == 0 else ""
-
-
-def measured(comparison: str) -> str:
-    """Return asv's tables without the parameters that were not chosen: it lists them all."""
-    lines = comparison.splitlines()
-    return "\n".join(
-        line for line in lines if not any(row.before == row.after == "n/a" for row in rows(line))
-    )
-
-
-def judge(compared: list[Row], factor: float) -> tuple[int, str]:
-    """Return the exit code, and what came out in Markdown.
-
-    That the calibration is slower or quicker has no part in the exit code: the sentence says so.
+    Raises
+    ------
+    ObstacleError
+        There is none.
     """
-    if not compared:
-        return BROKEN, "**Nothing was compared:** asv says in the log why."
-    machine = [row for row in compared if row.of_machine and row.change in ("+", "-")]
-    broken = [row for row in compared if row.after == "failed"]
-    compared = [row for row in compared if not row.of_machine]
-    slower = [row for row in compared if row.change == "+"]
+    try:
+        return runner.git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    except subprocess.CalledProcessError:
+        raise obstacles.ObstacleError(
+            f"Nothing was compared: git finds no commit {name} here. Correct the name, or get the "
+            "commit with git fetch (for actions/checkout: fetch-depth: 0)."
+        ) from None
+
+
+def judge(pairs: Sequence[Pair], factor: float) -> tuple[int, list[str]]:
+    """Return the exit code, and what came out in sentences, the verdict first.
+
+    That the calibration is slower or faster has no part in the exit code: a sentence says so.
+    """
+    code = [pair for pair in pairs if not pair.of_machine]
+    slower = _with(code, factor, "slower")
+    broken = _with(pairs, factor, "broken", "failed")
     said = []
     if slower:
-        said.append(f"**{_counted(slower)} got slower** by a factor of more than {factor:g}.")
-    for row in broken:
-        before = "too" if row.before == "failed" else "and worked before"
-        said.append(f"**Broken:** `{row.benchmark}` fails after the change, {before}.")
+        said.append(f"{_counted(slower)} got slower by a factor of more than {factor:g}.")
+    for pair in broken:
+        before = "and worked before" if pair.verdict(factor) == "broken" else "too"
+        said.append(f"Broken: {pair.benchmark} fails after the change, {before}.")
     if broken:
         said.append("The log says why. Their speed is not judged.")
-    for row in compared:
-        if row.before == "failed" and row.after != "failed":
-            said.append(f"`{row.benchmark}` fails before the change: it has nothing to compare.")
-    if not slower and not broken:
-        said.insert(0, f"**Nothing got slower** in {_counted(compared)}.")
-    for row in machine:
-        said.append(
-            f"**The machine changed** between the two sides: {row}. It is a fixed load, and no "
-            "other difference of that size means anything."
-        )
-    return SLOWER if slower else BROKEN if broken else 0, "\n\n".join(said)
+    if not said:
+        compared = _with(code, factor, "faster", "same")
+        if not compared:
+            return BROKEN, ["Nothing was compared: the log says why."]
+        said.append(f"Nothing got slower in {_counted(compared)}.")
+    for pair in _with(code, factor, "mended"):
+        said.append(f"{pair.benchmark} fails before the change: it has nothing to compare.")
+    for pair in _with(code, factor, "unsure"):
+        said.append(f"{pair} has too few samples to be told from noise.")
+    for pair in _with(pairs, factor, "slower", "faster"):
+        if pair.of_machine:
+            said.append(
+                f"The machine changed between the two sides: {pair}. It is a fixed load, and no "
+                "other difference of that size means anything."
+            )
+    return SLOWER if slower else BROKEN if broken else 0, said
 
 
-def _counted(compared: list[Row]) -> str:
-    return f"{len(compared)} benchmark{'s' if len(compared) != 1 else ''}"
+def _with(pairs: Sequence[Pair], factor: float, *verdicts: str) -> list[Pair]:
+    return [pair for pair in pairs if pair.verdict(factor) in verdicts]
 
 
-def folded(comparison: str) -> str:
-    """Return asv's tables with those that show no change folded away."""
-    parts = []
-    for part in re.split("(?m)^(?=Benchmarks that)", comparison.strip()):
-        title, _, table = part.partition("\n")
-        if "stayed the same" in title:
-            part = f"<details><summary>{title}</summary>\n\n{table.strip()}\n\n</details>\n"
-        parts.append(part.strip())
-    return "\n\n".join(parts)
+def _counted(pairs: Sequence[Pair]) -> str:
+    return f"{len(pairs)} benchmark{'s' if len(pairs) != 1 else ''}"
 
 
-def report(text: str) -> None:
-    """Write into the summary of the job, if this is one on GitHub, and print it otherwise."""
-    summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary:
+def tables(pairs: Sequence[Pair], factor: float) -> Iterator[tuple[str, list[list[str]]]]:
+    """Return the tables that have rows, each with its title."""
+    for title, shown in TABLES.items():
+        if rows := [pair.cells() for pair in _with(pairs, factor, *shown)]:
+            yield title, rows
+
+
+def report(sentences: Sequence[str], pairs: Sequence[Pair], factor: float) -> None:
+    """Print what came out; on GitHub, write it into the summary of the job, too."""
+    lines = [*map(obstacles.wrapped, sentences)]
+    for title, rows in tables(pairs, factor):
+        lines += ["", f"{title}:", *aligned([HEADINGS, *rows], words=(3,))]
+    print(printable("\n" + "\n".join(lines)))
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(summary, "a", encoding="utf-8") as file:
-            file.write(f"## Benchmarks\n\n{text}\n")
-        text = text.partition("\n\n")[0]
-    encoding = sys.stdout.encoding or "ascii"
-    print(f"\n{text}".encode(encoding, "backslashreplace").decode(encoding))
+            file.write(markdown(sentences, pairs, factor))
+
+
+def markdown(sentences: Sequence[str], pairs: Sequence[Pair], factor: float) -> str:
+    """Return what came out for the summary of a job, what is the same folded away."""
+    parts = ["## Benchmarks", f"**{sentences[0]}**", *sentences[1:]]
+    for title, rows in tables(pairs, factor):
+        lines = [HEADINGS, ("---:", "---:", "---:", "---"), *rows]
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        folded = f"<details><summary>{title}</summary>\n\n{table}\n\n</details>"
+        parts.append(folded if title == SAME else f"### {title}\n\n{table}")
+    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

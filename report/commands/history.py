@@ -10,7 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from asv.commands import make_argparser
+from asv.config import Config
+
 from report import obstacles, runner
+from report.kept import BRANCH, KeptResults
+from report.measure import measure
 from report.workloads import RUN
 
 
@@ -31,12 +36,6 @@ def main(arguments: list[str]) -> int:
 
 def go_on(remote: str, given: list[str]) -> int:
     """Measure every commit that is new to this machine, and publish; return the exit code."""
-    # Imported after the checks: asv itself needs a Python that it supports.
-    from asv.commands import make_argparser
-    from asv.config import Config
-
-    from report.kept import BRANCH, KeptResults
-
     options = make_argparser()[0].parse_args(["run", *given])
     if options.quick or options.dry_run or options.interleave_rounds:
         raise obstacles.ObstacleError(
@@ -56,7 +55,8 @@ def go_on(remote: str, given: list[str]) -> int:
     ranges = [[]] if options.range else [[f"{commit}^!"] for commit in new(results / machine)]
     files = failed = 0
     for commits in ranges:
-        code = runner.asv_measuring(runner.SPACE["full"], "run", *commits, *arguments)
+        each = make_argparser()[0].parse_args(["run", *commits, *arguments])
+        code = measure(conf, each, runner.SPACE["full"])
         if code not in (0, runner.FAILED_BENCHMARK):
             print("\nasv stopped. Nothing is published; what is finished stays.", file=sys.stderr)
             return code

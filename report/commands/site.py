@@ -7,6 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from asv.config import Config
+
 from report import obstacles, runner
 from report.page import offline
 
@@ -25,9 +27,6 @@ def main(arguments: list[str]) -> int:
 
 def publish(without_network: bool) -> int:
     """Make the site and say where it is; return the exit code."""
-    # Imported after the checks: asv itself needs a Python that it supports.
-    from asv.config import Config
-
     conf = Config.load()
     if not Path(conf.results_dir, "benchmarks.json").exists():
         raise obstacles.ObstacleError(

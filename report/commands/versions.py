@@ -3,13 +3,17 @@
 python -m report.commands.versions [ARGUMENT OF asv run ...]
 """
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from report import continuous, obstacles, runner
+from asv import environment
+from asv.commands import make_argparser
+from asv.config import Config
+from asv.util import ProcessError, load_json
+
+from report import obstacles, results, runner, terminal
+from report.measure import IN_TURNS, measure
 from report.workloads import LIBRARIES, SWEPT
 
 VERSIONS = Path("benchmarks", "versions.json")
@@ -18,41 +22,31 @@ SPACE = 4 << 30  # bytes; an environment takes about 150 MB
 
 def main(given: list[str]) -> int:
     """Run the sweep; return the exit code."""
-    return runner.unless_obstructed(lambda: measure(given))
+    return runner.unless_obstructed(lambda: sweep(given))
 
 
-def measure(given: list[str]) -> int:
+def sweep(given: list[str]) -> int:
     """Make the environments, measure in them, publish and print the tables; return the code."""
-    # Imported after the checks: asv itself needs a Python that it supports.
-    from asv.benchmarks import Benchmarks
-    from asv.commands import make_argparser
-    from asv.config import Config
-    from asv.environment import get_environments
-    from asv.util import load_json
-
-    from report import results, terminal
-
     parser, _ = make_argparser()
-    options = parser.parse_args(["run", "--show-stderr", *continuous.IN_TURNS, *given])
+    options = parser.parse_args(["run", "--show-stderr", *IN_TURNS, *given])
     options.bench = options.bench or list(SWEPT)
     if options.dry_run:  # keeps no round for the next to continue
         options.interleave_rounds = False
     conf = Config.load()
     conf.include = environments(conf, load_json(VERSIONS, js_comments=True))
-    chosen = list(get_environments(conf, options.env_spec))
+    chosen = list(environment.get_environments(conf, options.env_spec))
     before = results.result_files(conf.results_dir)
     machine = runner.remember_machine(options.machine)
-    with runner.scratch(SPACE) as directory:
-        create(chosen)
-        code = run_asv(conf, options, directory)
-        changed = results.result_files(conf.results_dir).items() - before.items()
-        if not changed:
-            print("\nNo results were saved: there is nothing to publish.")
-            return code
-        if failure := runner.publish(conf):
-            return failure
+    create(chosen)
+    code = measure(conf, options, SPACE)
+    changed = results.result_files(conf.results_dir).items() - before.items()
+    if not changed:
+        print("\nNo results were saved: there is nothing to publish.")
+        return code
+    if failure := runner.publish(conf):
+        return failure
     names = {environment.name for environment in chosen}
-    benchmarks = Benchmarks.load(conf)
+    benchmarks = results.known_benchmarks(conf.results_dir)
     found = [
         result
         for result in results.read_all(conf.results_dir, benchmarks)
@@ -100,40 +94,17 @@ def create(environments: list[Any]) -> None:
     ObstacleError
         If one cannot be made.
     """
-    from asv.util import ProcessError
-
-    for number, environment in enumerate(environments, 1):
-        named = ", ".join(f"{name} {environment.requirements[name]}" for name in LIBRARIES)
+    for number, each in enumerate(environments, 1):
+        named = ", ".join(f"{name} {each.requirements[name]}" for name in LIBRARIES)
         print(f"Environment {number} of {len(environments)}: {named}", flush=True)
         try:
-            environment.create()
+            each.create()
         except ProcessError as error:
             raise obstacles.ObstacleError(
                 f"There is no environment with {named}, and nothing was measured. If pip found "
                 "all of these versions but one, that one has no wheel for this Python and "
                 f"platform: take it out of {VERSIONS}. {obstacles.advice(runner.ROOT)}"
             ) from error
-
-
-def run_asv(conf: Any, options: Any, scratch: str) -> int:
-    """Run asv in the environments of `conf`; return its exit code.
-
-    In this process: a configuration file would have to lie beside asv.conf.json, since asv takes
-    the directory of the file for that of the project.
-    """
-    from asv.commands.run import Run
-    from asv.console import log
-    from asv.util import UserError
-
-    os.environ["TMPDIR"] = tempfile.tempdir = scratch
-    log.enable(options.verbose)
-    try:
-        return int(Run.run_from_conf_args(conf, options) or 0)
-    except UserError as error:
-        log.error(str(error))
-        return 1
-    finally:
-        log.flush()
 
 
 if __name__ == "__main__":
