@@ -150,6 +150,42 @@ def result_files(results_dir: str) -> dict[str, int]:
     return {path: os.stat(path).st_mtime_ns for path in paths}
 
 
+def leave_out_unusable() -> None:
+    """Have asv leave out, and name, a file of results with figures that it cannot use.
+
+    asv does so with a file that is no JSON or misses a key. Other contents end `asv publish`.
+    """
+    load_file = Results.load
+
+    def load_checked(path: str, machine_name: str | None = None) -> Any:
+        try:
+            results = load_file(path, machine_name)
+            _check(results)
+        except (RecursionError, TypeError, ValueError, AttributeError, LookupError) as error:
+            cause = str(error) or type(error).__name__
+            raise UserError(f"Error loading results file '{path}': {cause}") from error
+        return results
+
+    Results.load = staticmethod(load_checked)
+
+
+def _check(results: Any) -> None:
+    """Raise TypeError unless figures are numbers, and what names them is text."""
+    if not isinstance(results.date, int) or not isinstance(results.commit_hash, str):
+        raise TypeError("the commit or its date is malformed")
+    for name in results.get_all_result_keys():
+        parameters = results.get_result_params(name)
+        if not all(isinstance(value, str) for values in parameters or () for value in values):
+            raise TypeError(f"{name} has malformed parameters")
+        values = list(results.get_result_value(name, parameters))
+        for stats in results.get_result_stats(name, parameters):
+            values += (stats or {}).values()
+        for samples in results.get_result_samples(name, parameters):
+            values += samples or ()
+        if not all(value is None or isinstance(value, int | float) for value in values):
+            raise TypeError(f"{name} has a figure that is no number")
+
+
 def read_all(results_dir: str, benchmarks: Mapping[str, Any]) -> Iterator[Result]:
     """Return all results, those of one machine and commit one after another.
 
