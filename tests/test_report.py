@@ -545,6 +545,20 @@ def test_pip_fails() -> None:
     assert "check the network" in " ".join(done.stderr.split())
 
 
+def test_no_git_before_anything_is_installed(tmp_path: Path) -> None:
+    """Where there is no git, it is said before the time of an installation."""
+    done = subprocess.run(
+        [sys.executable, "-m", "report.commands.install", "--quiet", "asv==0.0.0.none"],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "install git" in done.stderr
+    assert "pip" not in done.stderr
+
+
 def test_full_disk_is_the_first_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation that failed on a full disk is not blamed on the network."""
     monkeypatch.setattr(obstacles, "_LITTLE", 1 << 60)

@@ -76,6 +76,19 @@ def test_oldest_are_the_lower_bounds() -> None:
     assert oldest() == lower_bounds()
 
 
+def test_pins_agree(conf: Any) -> None:
+    """Types are checked with the libraries that are measured, and asv measures as it reports."""
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lint = dict(line.split("==") for line in setup["testenv:lint"]["deps"].split())
+    measured = {name: version for name, (version,) in conf.matrix["req"].items()}
+    shared = lint.keys() & measured.keys()
+    assert shared
+    assert {name: lint[name] for name in shared} == {name: measured[name] for name in shared}
+    asv = dict(line.split("==") for line in setup["asv"]["deps"].split())
+    assert measured["pip+asv_runner"] == asv["asv_runner"]
+
+
 @pytest.mark.parametrize("library", workloads.LIBRARIES)
 def test_from_the_oldest_to_the_newest(library: str, default: dict[str, str]) -> None:
     """There are four versions of each library at least, from the lower bound to the default."""

@@ -1,4 +1,7 @@
-"""pip install, and a sentence that says what to do when it fails: tox installs with this."""
+"""pip install, with what is missing said first and what to do when it fails: tox installs with this.
+
+It runs before anything is installed, and so imports nothing that has to be.
+"""
 
 import subprocess
 import sys
@@ -7,13 +10,20 @@ from pathlib import Path
 from report import obstacles
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run pip with the arguments of this program."""
-    code = subprocess.run([sys.executable, "-I", "-m", "pip", "install", *sys.argv[1:]]).returncode
+    if any(argument.startswith("asv==") for argument in arguments):  # the environment measures
+        try:
+            obstacles.check_python()
+            obstacles.check_checkout(Path.cwd())
+        except obstacles.ObstacleError as obstacle:
+            print(f"\n{obstacles.wrapped(str(obstacle))}", file=sys.stderr)
+            return 1
+    code = subprocess.run([sys.executable, "-I", "-m", "pip", "install", *arguments]).returncode
     if code != 0:
         print(f"\n{obstacles.wrapped(obstacles.advice(Path.cwd()))}", file=sys.stderr)
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
