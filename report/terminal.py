@@ -11,7 +11,7 @@ from asv.config import Config
 from packaging.version import Version
 
 from report.results import Benchmark, Figure, Key, Result, dataset_of, libraries, load
-from report.workloads import CALIBRATION, CPU, LIBRARIES, OPERATIONS, Operation
+from report.workloads import BYTES, CALIBRATION, CPU, LIBRARIES, OPERATIONS, Operation
 
 HEADINGS = (
     "operation",
@@ -116,10 +116,7 @@ def _rows(measured: Mapping[str, Benchmark], name: str) -> Iterator[Sequence[str
         several = found.stats.get("repeat", 0) > 1
         quartiles = (found.stats["q_25"], found.stats["q_75"]) if several else ()
         floor = _value(measured, benchmark.known.get("floors", {}).get(backend), key[1:])
-        weights = (
-            _value(measured, f"disk_usage.DiskUsage.track_{kind}", key)
-            for kind in ("apparent", "allocated")
-        )
+        weights = [_value(measured, weighed, key) for weighed in BYTES.values()]
         yield (
             operation,
             f"{count:,}" if count else "",

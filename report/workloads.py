@@ -91,6 +91,12 @@ class Section(NamedTuple):
 CPU = "calibration.Cpu.time_work"
 CALIBRATION = {"CPU": CPU, "disk": "calibration.Disk.time_work"}
 
+# What a store weighs: the sum of its files' lengths, and what du counts.
+BYTES = {
+    "apparent": "disk_usage.DiskUsage.track_apparent",
+    "allocated": "disk_usage.DiskUsage.track_allocated",
+}
+
 _MANY = {"count": 10_000}
 _WRITE_MANY = "many_images.WriteMany.time_write"
 _READ_MANY = "many_images.ReadMany.time_read"
@@ -148,7 +154,7 @@ WORKLOADS = (
         "disk",
         "Little disk",
         "what a store of 10,000 images takes on the disk, as du counts it",
-        Source("disk_usage.DiskUsage.track_allocated", where=_MANY),
+        Source(BYTES["allocated"], where=_MANY),
         BYTES_PER_IMAGE,
     ),
 )
@@ -196,8 +202,8 @@ SECTIONS = (
                 "the sum of the files' lengths.",
                 *("count", "images", "bytes an image", BYTES_PER_IMAGE),
                 (
-                    Source("disk_usage.DiskUsage.track_allocated", "allocated"),
-                    Source("disk_usage.DiskUsage.track_apparent", "apparent"),
+                    Source(BYTES["allocated"], "allocated"),
+                    Source(BYTES["apparent"], "apparent"),
                 ),
             ),
         ),

@@ -1,4 +1,4 @@
-"""pip install, with what is missing said first and what to do when it fails: tox installs with this.
+"""pip install for tox: what is missing is said first, and what to do where pip fails.
 
 It runs before anything is installed, and so imports nothing that has to be.
 """

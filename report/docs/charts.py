@@ -1,7 +1,5 @@
 """Draw the pictures of docs/ from the results that are kept in docs/results.
 
-python -m report.docs.charts
-
 The same results give the same files, byte for byte.
 """
 
@@ -412,7 +410,3 @@ def main() -> None:
             path = CHARTS / f"{draw.__name__}.svg"
             draw(kept).savefig(path, metadata={"Date": None, "Creator": None})
             print(path.name)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,5 @@
 """Fill the tables of the pages in docs/ from the results that are kept in docs/results.
 
-python -m report.docs.tables
-
 A page is written by hand, but for its tables. A comment says what a table holds, a row in
 each line, and what follows it up to the next `<!-- end -->` is replaced:
 
@@ -339,7 +337,3 @@ def _versions(package: str, run: Run, usual: Mapping[str, str]) -> str:
         if name != package and run.versions[name] != usual[name]
     ]
     return f"{package} {run.versions[package]}" + (f" with {', '.join(others)}" if others else "")
-
-
-if __name__ == "__main__":
-    main()
