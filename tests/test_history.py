@@ -236,6 +236,8 @@ def test_fresh_clone_twice(remote: Remote) -> None:
     files = {path.relative_to(results).as_posix() for path in results.rglob("*.json")}
     assert set(remote.kept()) == files
     assert remote.kept_commits() == graphs(clone) == short([head])
+    where = f"a new branch asv-results of origin, {remote.path.as_uri()}\n"
+    assert first.stdout.startswith(f"The results will be pushed to {where}")
     assert "3 files of results are new on the branch asv-results of origin" in first.stdout
     pushed = git(remote.path, "rev-parse", kept.BRANCH)
 
@@ -243,6 +245,7 @@ def test_fresh_clone_twice(remote: Remote) -> None:
         second = remote.run(again, "history")
         assert second.returncode == 0, second.stderr
         assert "Nothing is new: origin has all results of " in second.stdout
+        assert "will be pushed" not in second.stdout
         assert remote.measured() == []
         assert graphs(again) == short([head])
         assert git(again, "status", "--porcelain") == ""
