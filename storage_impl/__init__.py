@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 
 from storage_impl import _marker
 from storage_impl._files import DiskUsage
@@ -22,7 +21,6 @@ from storage_impl.errors import (
     DamagedStoreError,
     InvalidIndexError,
     InvalidInputError,
-    MissingLibraryError,
     NotAStoreError,
     ReadFailedError,
     ReadOnlyStoreError,
@@ -47,7 +45,6 @@ __all__ = [
     "ImageStore",
     "InvalidIndexError",
     "InvalidInputError",
-    "MissingLibraryError",
     "NotAStoreError",
     "ReadFailedError",
     "ReadOnlyStoreError",
@@ -64,17 +61,10 @@ __all__ = [
 ]
 
 
-class _Backend(NamedTuple):
-    """Where a backend's class is, and the library that it cannot do without."""
-
-    location: str
-    library: str
-
-
 _REGISTRY = {
-    "png": _Backend("storage_impl.png.PngStore", "PIL"),
-    "lmdb": _Backend("storage_impl.lmdb.LmdbStore", "lmdb"),
-    "hdf5": _Backend("storage_impl.hdf5.Hdf5Store", "h5py"),
+    "png": "storage_impl.png.PngStore",
+    "lmdb": "storage_impl.lmdb.LmdbStore",
+    "hdf5": "storage_impl.hdf5.Hdf5Store",
 }
 
 
@@ -82,16 +72,8 @@ class _Backends(Mapping[str, type[ImageStore]]):
     """The backends by name; a class and its library are imported when it is looked up."""
 
     def __getitem__(self, name: str) -> type[ImageStore]:
-        module, _, attribute = _REGISTRY[name].location.rpartition(".")
-        try:
-            backend: type[ImageStore] = getattr(import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            if error.name != _REGISTRY[name].library:
-                raise
-            raise MissingLibraryError(
-                f"the {name} backend needs {error.name}, which is not installed; "
-                f'run: pip install "storage_impl[{name}]"'
-            ) from error
+        module, _, attribute = _REGISTRY[name].rpartition(".")
+        backend: type[ImageStore] = getattr(import_module(module), attribute)
         return backend
 
     def __contains__(self, name: object) -> bool:
@@ -146,8 +128,6 @@ def create_store(
     ------
     UnknownBackendError
         No backend has that name.
-    MissingLibraryError
-        The backend's library is not installed.
     InvalidInputError
         `image_shape`, `durable` or an option is not of that kind.
     StoreExistsError
@@ -197,8 +177,6 @@ def open_store(
         module of each backend.
     UnsupportedVersionError
         The store was written by a newer version of this package.
-    MissingLibraryError
-        The library of the store's backend is not installed.
     StoreLockedError
         `mode` is "a" and another writer has the store open.
     InvalidInputError

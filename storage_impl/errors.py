@@ -7,7 +7,6 @@ that fits as well, so code that knows nothing of this package catches it too::
     |-- InvalidInputError (ValueError)         images, labels, options: nothing was written
     |   `-- InvalidIndexError (IndexError)     an index the store does not have
     |-- UnknownBackendError (ValueError)
-    |-- MissingLibraryError (ImportError)      the backend's library is not installed
     |-- StoreExistsError (FileExistsError)
     |-- StoreNotFoundError (FileNotFoundError)
     |-- StoreLockedError (BlockingIOError)     another writer has the store open
@@ -42,10 +41,6 @@ class InvalidIndexError(InvalidInputError, IndexError):
 
 class UnknownBackendError(StorageError, ValueError):
     """No backend has that name."""
-
-
-class MissingLibraryError(StorageError, ImportError):
-    """The library of a backend is not installed."""
 
 
 class StoreExistsError(StorageError, FileExistsError):

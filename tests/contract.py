@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 from numpy.typing import NDArray
 
 import storage_impl
@@ -465,7 +466,6 @@ class StoreContract:
 
     def test_checksums_on_disk(self, shared: Path) -> None:
         """Every image is stored with XXH3 of its pixels, shifted by its index and label."""
-        xxhash = pytest.importorskip("xxhash")
         expected = [
             (xxhash.xxh3_64_intdigest(image.tobytes()) + self.mixed(index, int(label))) % 2**64
             for index, (image, label) in enumerate(

@@ -13,7 +13,6 @@ BUILT_IN = {
     "InvalidInputError": ValueError,
     "InvalidIndexError": IndexError,
     "UnknownBackendError": ValueError,
-    "MissingLibraryError": ImportError,
     "StoreExistsError": FileExistsError,
     "StoreNotFoundError": FileNotFoundError,
     "StoreLockedError": BlockingIOError,

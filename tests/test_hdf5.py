@@ -6,17 +6,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+import xxhash
 from numpy.typing import NDArray
 
 import storage_impl
 from tests import commit_record
 from tests.contract import COUNT, StoreContract
 from tests.samples import SHAPE, images_of, labels_of
-
-h5py = pytest.importorskip("h5py")
-xxhash = pytest.importorskip("xxhash")
 
 
 def segments(path: Path) -> list[tuple[int, int, Path]]:

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
 import pytest
+import xxhash
 from numpy.typing import NDArray
 
 import storage_impl
@@ -15,9 +17,6 @@ from tests import commit_record, processes
 from tests.contract import COUNT, StoreContract
 from tests.processes import OtherProcess
 from tests.samples import SHAPE, images_of, labels_of
-
-lmdb = pytest.importorskip("lmdb")
-xxhash = pytest.importorskip("xxhash")
 
 HEADER = struct.Struct("<BBHIIIqQ")
 META = struct.Struct("<IIIIQ")

@@ -1,4 +1,4 @@
-"""The registry of backends, what importing costs, and a backend whose library is missing."""
+"""The registry of backends, and what importing costs."""
 
 import os
 import subprocess
@@ -13,19 +13,6 @@ import storage_impl
 
 LIBRARIES = {"png": "PIL", "lmdb": "lmdb", "hdf5": "h5py"}
 ROOT = Path(storage_impl.__file__).parents[1]
-
-# Finds no module of a name that is on the command line, as if it were not installed.
-BLOCKER = """
-import sys
-from importlib.abc import MetaPathFinder
-
-class Blocker(MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name.partition(".")[0] in sys.argv[1:]:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Blocker())
-"""
 
 
 def run(program: str, *arguments: Any) -> str:
@@ -96,8 +83,6 @@ print(*sorted({"PIL", "lmdb", "h5py"} & set(sys.modules)))
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_only_the_library_needed_is_imported(tmp_path: Path, name: str) -> None:
     """A store imports the library of its own backend and no other."""
-    for library in LIBRARIES.values():
-        pytest.importorskip(library)
     program = """
 import sys, storage_impl
 storage_impl.create_store(sys.argv[1], sys.argv[2], image_shape=(1, 1, 1)).close()
@@ -105,59 +90,6 @@ storage_impl.open_store(sys.argv[1]).close()
 print(*sorted({"PIL", "lmdb", "h5py"} & set(sys.modules)))
 """
     assert run(program, tmp_path / "store", name) == LIBRARIES[name]
-
-
-@pytest.mark.parametrize("name", LIBRARIES)
-def test_missing_library(tmp_path: Path, name: str) -> None:
-    """A backend whose library is missing says what to install; the others work."""
-    for library in LIBRARIES.values():
-        pytest.importorskip(library)
-    existing = tmp_path / "existing"
-    storage_impl.create_store(existing, name, image_shape=(1, 1, 1)).close()
-    program = (
-        BLOCKER
-        + """
-import os, storage_impl
-name, directory, existing = sys.argv[2:]
-for use in (
-    lambda: storage_impl.create_store(directory + "/new", name, image_shape=(1, 1, 1)),
-    lambda: storage_impl.open_store(existing),
-    lambda: storage_impl.open_store(existing, "a"),
-    lambda: storage_impl.BACKENDS[name],
-):
-    try:
-        use()
-    except storage_impl.MissingLibraryError as error:
-        assert isinstance(error, ImportError)
-        assert f'pip install "storage_impl[{name}]"' in str(error), error
-        assert sys.argv[1] in str(error), error
-    else:
-        raise AssertionError("not refused")
-assert os.listdir(directory) == ["existing"], os.listdir(directory)
-for other in storage_impl.BACKENDS:
-    if other != name:
-        storage_impl.create_store(f"{directory}/{other}", other, image_shape=(1, 1, 1)).close()
-print("refused")
-"""
-    )
-    assert run(program, LIBRARIES[name], name, tmp_path, existing) == "refused"
-
-
-def test_broken_library_is_not_missing(tmp_path: Path) -> None:
-    """A library that is there and fails to import is reported as it fails."""
-    (tmp_path / "lmdb.py").write_text("import a_module_that_is_not_there\n")
-    program = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import storage_impl
-try:
-    storage_impl.BACKENDS["lmdb"]
-except storage_impl.MissingLibraryError:
-    print("missing")
-except ModuleNotFoundError as error:
-    print(error.name)
-"""
-    assert run(program, tmp_path) == "a_module_that_is_not_there"
 
 
 def test_public_names() -> None:

@@ -48,12 +48,8 @@ def lower_bounds() -> dict[str, Version]:
     """Return the oldest version of each library that the package allows."""
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    extras = setup["options.extras_require"]
-    lines = setup["options"]["install_requires"].split("\n") + [
-        extras[name] for name in extras if name != "all"
-    ]
     bounds = {}
-    for requirement in map(Requirement, filter(None, lines)):
+    for requirement in map(Requirement, setup["options"]["install_requires"].split()):
         (only,) = requirement.specifier
         assert only.operator == ">="
         bounds[requirement.name] = Version(only.version)

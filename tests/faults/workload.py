@@ -7,7 +7,6 @@ what was under way may be.
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +23,7 @@ Shape = tuple[int, int, int]
 
 # Imported once by the server, not again by each child.
 for _name in storage_impl.BACKENDS:
-    with suppress(storage_impl.MissingLibraryError):
-        storage_impl.BACKENDS[_name]
+    storage_impl.BACKENDS[_name]
 
 
 class Variant(NamedTuple):
