@@ -55,7 +55,7 @@ _INDICES_AT_ONCE = 4096  # what a backend derives from them takes memory beside 
 _VERIFY_BYTES = 1 << 20  # read, then checked while it is still in the processor's cache
 
 
-class ImageStore(ABC):
+class ImageStore(ABC):  # numpydoc ignore=PR01
     """Labelled images of one shape, in order, that are read by index.
 
     Made by `storage_impl.create_store` and `storage_impl.open_store`. A store is a
@@ -396,6 +396,7 @@ class ImageStore(ABC):
         image : ndarray
             uint8 of shape `image_shape`, the caller's own.
         label : int
+            As it was written.
 
         Raises
         ------

@@ -78,7 +78,7 @@ _OPEN_SEGMENTS = 32
 _DATA_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # of h5py, for a bad file
 
 
-class Hdf5Store(ImageStore):
+class Hdf5Store(ImageStore):  # numpydoc ignore=PR02
     """A store of immutable HDF5 files.
 
     Other Parameters

@@ -69,7 +69,7 @@ _COPY_BYTES = 128 << 10  # of records copied in one go: what the processor's cac
 _DELETED_AT_ONCE = 1000  # keys in one transaction
 
 
-class LmdbStore(ImageStore):
+class LmdbStore(ImageStore):  # numpydoc ignore=PR02
     """A store in an LMDB environment.
 
     Other Parameters

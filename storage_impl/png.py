@@ -69,7 +69,7 @@ _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error)
 
 
-class PngStore(ImageStore):
+class PngStore(ImageStore):  # numpydoc ignore=PR02
     """A store of PNG files.
 
     Other Parameters
