@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from textwrap import indent
 
-from report.checks import ObstacleError
+from report.obstacles import ObstacleError
 
 BRANCH = "asv-results"
 SUFFIXES = (".json", ".facts")  # asv's results, and the facts recorded beside them
@@ -52,7 +52,10 @@ class KeptResults:
             If the remote cannot be read.
         """
         tip = self._tip()
-        if tip:
+        if not tip:
+            url = self._git("remote", "get-url", "--push", self.remote)
+            print(f"The results will be pushed to a new branch {BRANCH} of {self.remote}, {url}")
+        else:
             self._git("fetch", "--quiet", "--no-tags", self.remote, f"refs/heads/{BRANCH}")
             tip = self._git("rev-parse", "FETCH_HEAD")  # it may have moved on
         ours, changed = self._local(), self._changed()

@@ -1,5 +1,6 @@
 """The results that asv keeps, as plain figures: what the page compares."""
 
+import json
 import math
 import os
 from ast import literal_eval
@@ -11,13 +12,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from asv import _stats
+from asv.benchmarks import Benchmarks
+from asv.config import Config
 from asv.machine import Machine
 from asv.results import Results, iter_results_paths
 from asv.util import UserError
 
-from report.facts import facts_of
-
 Key = tuple[Any, ...]
+
+# In the order in which they are shown; zlib-ng takes the place of zlib in newer Pillows.
+BUNDLED = ("LMDB", "HDF5", "zlib", "zlib-ng", "xxHash")
 
 
 class Figure(NamedTuple):
@@ -41,6 +45,16 @@ class Figure(NamedTuple):
     stats: Mapping[str, float]
     samples: list[float] | None
     varies: bool
+
+    @property
+    def number(self) -> float | None:
+        """The value; None where it failed, was not run or does not apply."""
+        return None if self.value is None or math.isnan(self.value) else self.value
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was run, and gave no value."""
+        return self.value is None
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -130,6 +144,48 @@ class Result(NamedTuple):
         return ", ".join(filter(None, (known["cpu"], cores, ram, known["os"])))
 
 
+def result_files(results_dir: str) -> dict[str, int]:
+    """Return the files of results, each with the time at which it was written."""
+    paths = (os.path.join(root, name) for root, name, _ in iter_results_paths(results_dir))
+    return {path: os.stat(path).st_mtime_ns for path in paths}
+
+
+def leave_out_unusable() -> None:
+    """Have asv leave out, and name, a file of results with figures that it cannot use.
+
+    asv does so with a file that is no JSON or misses a key. Other contents end `asv publish`.
+    """
+    load_file = Results.load
+
+    def load_checked(path: str, machine_name: str | None = None) -> Any:
+        try:
+            results = load_file(path, machine_name)
+            _check(results)
+        except (RecursionError, TypeError, ValueError, AttributeError, LookupError) as error:
+            cause = str(error) or type(error).__name__
+            raise UserError(f"Error loading results file '{path}': {cause}") from error
+        return results
+
+    Results.load = staticmethod(load_checked)
+
+
+def _check(results: Any) -> None:
+    """Raise TypeError unless figures are numbers, and what names them is text."""
+    if not isinstance(results.date, int) or not isinstance(results.commit_hash, str):
+        raise TypeError("the commit or its date is malformed")
+    for name in results.get_all_result_keys():
+        parameters = results.get_result_params(name)
+        if not all(isinstance(value, str) for values in parameters or () for value in values):
+            raise TypeError(f"{name} has malformed parameters")
+        values = list(results.get_result_value(name, parameters))
+        for stats in results.get_result_stats(name, parameters):
+            values += (stats or {}).values()
+        for samples in results.get_result_samples(name, parameters):
+            values += samples or ()
+        if not all(value is None or isinstance(value, int | float) for value in values):
+            raise TypeError(f"{name} has a figure that is no number")
+
+
 def read_all(results_dir: str, benchmarks: Mapping[str, Any]) -> Iterator[Result]:
     """Return all results, those of one machine and commit one after another.
 
@@ -194,9 +250,45 @@ def load(path: str | Path, benchmarks: Mapping[str, Any], machine: str | None = 
     )
 
 
+def known_benchmarks(results_dir: str | Path) -> Mapping[str, Any]:
+    """Return what asv knows of the benchmarks of its directory of results, by name."""
+    conf = Config()
+    conf.results_dir = str(results_dir)
+    benchmarks: Mapping[str, Any] = Benchmarks.load(conf)
+    return benchmarks
+
+
+def durations(results_dir: str | Path) -> dict[str, float]:
+    """Return how many seconds each benchmark took, by the newest files of results."""
+    files = result_files(str(results_dir))
+    found: dict[str, float] = {}
+    for path in sorted(files, key=files.__getitem__)[-20:]:
+        with suppress(UserError):
+            for name, seconds in Results.load(path).duration.items():
+                # Of benchmarks measured in turns asv keeps the last turn's alone.
+                found[name] = max(seconds or 0.0, found.get(name, 0.0))
+    return found
+
+
 def dataset_of(benchmarks: Mapping[str, Any]) -> str:
     """Return the name of the images that asv ran the benchmarks on last."""
     return max(str(known["version"]).partition(", ")[2] for known in benchmarks.values())
+
+
+def facts_of(result_path: str | Path) -> dict[str, str]:
+    """Return the facts recorded beside a file of results; none where none can be read."""
+    try:
+        recorded = json.loads(Path(result_path).with_suffix(".facts").read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(recorded, dict):
+        return {}
+    return {str(name): str(value) for name, value in recorded.items()}
+
+
+def libraries(facts: Mapping[str, str]) -> str:
+    """Return the C libraries with their versions, in one line."""
+    return ", ".join(f"{name} {facts[name]}" for name in BUNDLED if name in facts)
 
 
 def _figures(results: Any, name: str, known: Mapping[str, Any]) -> Iterator[tuple[Key, Figure]]:

@@ -44,7 +44,7 @@ _STORED_BYTES = 8 << 20  # of pixels, whose stored bytes are in memory while the
 _STORED_IMAGES = 64  # the same where shapes differ
 
 
-class ImageStore:
+class ImageStore:  # numpydoc ignore=PR01
     """Labelled images, in order, that are read by index.
 
     Made by `storage_impl.create_store` and `storage_impl.open_store`. A store is a
@@ -398,6 +398,7 @@ class ImageStore:
         image : ndarray
             uint8 (H, W, C), the caller's own.
         label : int
+            As it was written.
 
         Raises
         ------
@@ -437,6 +438,7 @@ class ImageStore:
         data : bytes
             What was given to `write_encoded`, or made by `write_many`.
         label : int
+            As it was written.
 
         Raises
         ------

@@ -4,9 +4,7 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
-xxhash = pytest.importorskip("xxhash")
+import xxhash
 
 SIZE = 64
 

@@ -1,6 +1,7 @@
 """What several test modules share."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 
@@ -8,6 +9,9 @@ from tests.faults import tally
 from tests.processes import OtherProcess
 
 pytest.register_assert_rewrite("tests.contract", "tests.faults_contract")
+
+# Of large libraries, which have an environment of their own: `tox run -e loaders`.
+collect_ignore = [] if find_spec("torch") else ["test_torch.py"]
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 from numpy.typing import NDArray
 
 import storage_impl
@@ -475,7 +476,6 @@ class StoreContract:
 
     def test_checksums_on_disk(self, shared: Path) -> None:
         """Every image has XXH3 of what is stored, shifted by its index, label and shape."""
-        xxhash = pytest.importorskip("xxhash")
         expected = [
             (xxhash.xxh3_64_intdigest(data) + self.mixed(index, int(label))) % 2**64
             for index, (data, label) in enumerate(

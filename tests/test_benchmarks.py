@@ -1,6 +1,7 @@
 """The benchmarks: what they are called, that each measures what it says, and what they leave."""
 
 import json
+import os
 from ast import literal_eval
 from collections import Counter
 from functools import cache
@@ -14,7 +15,7 @@ import pytest
 from asv_runner.discovery import disc_benchmarks, get_benchmark_from_name
 
 import storage_impl
-from benchmarks import common, datasets, floor, single_image
+from benchmarks import common, concurrency, datasets, floor, single_image
 
 pytestmark = [
     pytest.mark.usefixtures("unmeasured"),
@@ -206,12 +207,35 @@ def few_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
         datasets, "load", lambda count, size=32: _synthetic(min(count, 1_000), size)
     )
+    # Nothing is measured: a disk that is busy with something else is not waited for.
+    monkeypatch.setattr(os, "sync", lambda: None, raising=False)
+    monkeypatch.setattr(concurrency, "CPU_SAMPLES", 1)
     monkeypatch.delenv(datasets.VARIABLE, raising=False)
     monkeypatch.delenv("ASV_ENV_DIR", raising=False)
     # For other processes, in another directory: the package may not be installed.
     monkeypatch.setenv("PYTHONPATH", str(Path(storage_impl.__file__).parent.parent))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give what the tests of a module share, as the benchmarks of a run do: images and stores."""
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture
+def shared_images(
+    few_images: Path,
+    run_directory: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """Give asv's working directory, the same for all benchmarks of a file."""
+    directory = run_directory / request.node.callspec.params["name"].partition(".")[0]
+    directory.mkdir(exist_ok=True)
+    monkeypatch.chdir(directory)
+    return directory
 
 
 _synthetic = cache(datasets.synthetic)
@@ -271,8 +295,9 @@ def test_units() -> None:
     ("name", "parameters"),
     [(name, parameters) for name in EXPECTED for parameters in smallest(name)],
 )
-def test_runs(name: str, parameters: tuple[Any, ...], few_images: Path) -> None:
+def test_runs(name: str, parameters: tuple[Any, ...], shared_images: Path) -> None:
     """Every benchmark runs with its smallest parameters, and leaves no scratch behind."""
+    before = set(os.listdir())
     result = run(benchmark_of(name, parameters))
     if ".time_" in name or ".timeraw_" in name:
         assert len(result["samples"]) == 1
@@ -280,7 +305,7 @@ def test_runs(name: str, parameters: tuple[Any, ...], few_images: Path) -> None:
     else:
         assert result > 0
     # What is shared by the benchmarks of a run stays: the images, and stores to read.
-    kept = {path.name for path in few_images.iterdir()} - {"images.npy", "labels.npy"}
+    kept = set(os.listdir()) - before - {"images.npy", "labels.npy"}
     assert all(
         entry.split("-")[0] in (*common.BACKENDS, "floor", "images", "tuning") for entry in kept
     )
@@ -498,7 +523,7 @@ def test_floors_exist() -> None:
     for benchmark in with_floors.values():
         assert list(benchmark.floors) == list(common.BACKENDS)
         for name in benchmark.floors.values():
-            # The classes for 100,000 images share the floors' names, too: see report.summary.
+            # The classes for 100,000 images share the floors' names, too: see report.terminal.
             counts = [["100000"]] if "Large" in benchmark.name else benchmark.params[1:]
             least = benchmarks[
                 name.replace(".time", "Large.time") if "Large" in benchmark.name else name

@@ -52,6 +52,7 @@ READS = [
 ]
 
 few_images = test_benchmarks.few_images
+run_directory, shared_images = test_benchmarks.run_directory, test_benchmarks.shared_images
 
 needs_fork = pytest.mark.skipif("fork" not in STARTS, reason="needs processes that are forked")
 
@@ -63,8 +64,8 @@ def small(count: int) -> tuple[Any, Any]:
 
 @pytest.fixture
 def small_images(few_images: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give asv's working directory, where a `setup_cache` makes 1,000 small images at most."""
-    monkeypatch.setattr(datasets, "load", lambda count: small(min(count, 1_000)))
+    """Give asv's working directory, where a `setup_cache` makes 200 small images at most."""
+    monkeypatch.setattr(datasets, "load", lambda count: small(min(count, 200)))
     return few_images
 
 
@@ -156,9 +157,10 @@ def whole(benchmark: Any) -> None:
     ),
 )
 def test_runs_with_all_parameters(
-    name: str, parameters: tuple[Any, ...], small_images: Path
+    name: str, parameters: tuple[Any, ...], shared_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every benchmark runs with each of its parameters, where the system has that start method."""
+    monkeypatch.setattr(datasets, "load", lambda count: small(min(count, 1_000)))
     benchmark = benchmark_of(name, parameters)
     skipped = benchmark.do_setup()
     assert skipped == any(
@@ -368,8 +370,8 @@ def test_the_writer_writes_while_the_reader_reads(backend: str, small_images: Pa
         instance = benchmark.func.__self__
         benchmark.do_run()
         with storage_impl.open_store(instance.store.path) as store:
-            assert (len(store) > 1_000) == bool(writers)
-        assert len(instance.store) == 1_000
+            assert (len(store) > 200) == bool(writers)
+        assert len(instance.store) == 200
         if writers:
             instance.writers.start("write_on")  # which ends the first, and begins
             assert instance.writers.results() >= [1]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,11 +10,12 @@ from typing import Any
 
 import pytest
 from asv.publishing import OutputPublisher
+from asv.results import Results
 
-from report import compare, figures
-from report.charts import CALIBRATION, SECTIONS, WORKLOADS, Chart, Source, Workload
-from report.compare import Compare
+from report.page import compare, figures
+from report.page.compare import Compare
 from report.results import Benchmark, Figure, Result, read_all
+from report.workloads import CALIBRATION, SECTIONS, WORKLOADS, Chart, Source, Workload
 from tests import stored_results
 from tests.stored_results import CURRENT, HOSTILE, Stored
 
@@ -360,10 +362,52 @@ def publish(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[..., t
     return run
 
 
-def test_setup() -> None:
+def _spoil(place: int, content: Any) -> Callable[[str], str]:
+    """Return what replaces a column of every benchmark in a file of results."""
+
+    def spoil(kept: str) -> str:
+        content_of = json.loads(kept)
+        for row in content_of["results"].values():
+            row[place] = content
+        return json.dumps(content_of)
+
+    return spoil
+
+
+MALFORMED = {
+    "nested": lambda kept: '{"version": 2, "results": ' + "[" * 100_000 + "]" * 100_000 + "}",
+    "half": lambda kept: kept[: len(kept) // 2],
+    "word": _spoil(0, ["fast"] * 12),
+    "no list": _spoil(0, 3),
+    "parameters": _spoil(1, [[1, 2], [3]]),
+    "interval": _spoil(stored_results.COLUMNS.index("stats_ci_99_a"), ["low"] * 12),
+    "date": lambda kept: re.sub(r'"date": \d+', '"date": "today"', kept),
+}
+
+
+def test_publish_beside_malformed_results(tmp_path: Path) -> None:
+    """A file with contents that asv cannot use is named and left out; the site has all others."""
+    known = stored_results.known_benchmarks()
+    others = tuple(name for name in known if "ReadMany.time_read" not in name)
+    made = stored_results.store(tmp_path / "stored", commits=len(MALFORMED) + 1, without=others)
+    for commit, spoil in zip(made.commits, MALFORMED.values(), strict=False):
+        (path,) = made.results.glob(f"*/{commit[:8]}-*.json")
+        before = path.read_text()
+        path.write_text(spoil(before))
+        assert path.read_text() != before
+    printed = made.publish()
+    for commit in made.commits[:-1]:
+        assert re.search(f"file '[^']*{commit[:8]}-", printed), (commit, printed)
+    index = json.loads((made.html / "index.json").read_text())
+    assert list(index["revision_to_hash"].values()) == made.commits[-1:]
+    assert data(made.html / "compare/data/index.js")["machines"]
+
+
+def test_setup(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading the plugin is what makes asv publish the page."""
     import report
 
+    monkeypatch.setattr(Results, "load", Results.load)
     report.setup()
     assert Compare in OutputPublisher.__subclasses__()
 

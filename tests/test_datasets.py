@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
-Image = pytest.importorskip("PIL.Image")
-
-from benchmarks import datasets  # noqa: E402, after its library is known to be there
+from benchmarks import datasets
 
 # Measured on the first 1,000 images of each training batch; PNG as Pillow 13 writes it.
 CIFAR10 = {

@@ -1,4 +1,4 @@
-"""Public docstrings are numpydoc, and name what the signatures do."""
+"""What public docstrings name beside the signatures, which numpydoc compares when it lints."""
 
 import inspect
 import re
@@ -19,11 +19,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         if inspect.isfunction(member) and not name.startswith("_")
     },
 }
-CLASSES = {
-    name: getattr(storage_impl, name)
-    for name in storage_impl.__all__
-    if isinstance(getattr(storage_impl, name), type)
-}
 
 
 def sections(documented: Any) -> dict[str, str]:
@@ -43,32 +38,17 @@ def items(section: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_functions(name: str) -> None:
-    """A docstring has a summary line, all parameters, what is returned and what is raised."""
-    function = FUNCTIONS[name]
-    found = sections(function)
-    signature = inspect.signature(function)
-    assert found[""].splitlines()[0].endswith(".")
-    parameters = set(signature.parameters) - {"self"}
-    assert items(found.get("Parameters", "")) == parameters
-    assert ("Returns" in found) == (signature.return_annotation not in (None, "None"))
-    raised = items(found["Raises"])
+def test_raises(name: str) -> None:
+    """A function says which errors it raises, and all of these are the package's."""
+    raised = items(sections(FUNCTIONS[name])["Raises"])
     assert raised
     for error in raised:
         assert issubclass(getattr(storage_impl, error), storage_impl.StorageError)
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_classes(name: str) -> None:
-    """Every public class says what it is."""
-    summary = sections(CLASSES[name])[""]
-    assert summary.splitlines()[0].endswith(".")
-
-
 @pytest.mark.parametrize("name", storage_impl.BACKENDS)
 def test_backends(name: str) -> None:
     """A backend's class documents its options, its module the format on disk."""
-    pytest.importorskip({"png": "PIL", "lmdb": "lmdb", "hdf5": "h5py"}[name])
     backend = storage_impl.BACKENDS[name]
     documented = items(sections(backend)["Other Parameters"])
     assert documented == set(backend._defaults)

@@ -20,7 +20,7 @@ from asv.results import get_filename, iter_results_paths
 from PIL import features
 
 from benchmarks import calibration, common, datasets, facts
-from report.facts import facts_of, libraries
+from report.results import facts_of, libraries
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -11,7 +11,6 @@ import storage_impl
 from tests.contract import StoreContract
 from tests.goldens.make import GOLDENS, HERE, LOCKS, Golden, make
 
-LIBRARIES = {"png": "PIL", "lmdb": "lmdb", "hdf5": "h5py"}
 # The files that are the same, byte for byte, whichever versions of the libraries wrote them.
 EXACT = {"store.json", "labels.log", "commit"}
 
@@ -29,7 +28,6 @@ def hooks(backend: str) -> StoreContract:
 def name(request: pytest.FixtureRequest) -> str:
     """The name of each golden."""
     name: str = request.param
-    pytest.importorskip(LIBRARIES[GOLDENS[name].backend])
     return name
 
 

@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+import xxhash
 from numpy.typing import NDArray
 
 import storage_impl
@@ -15,9 +17,6 @@ from tests import commit_record
 from tests.contract import COUNT
 from tests.faults_contract import FaultContract
 from tests.samples import SHAPE, images_of, labels_of
-
-h5py = pytest.importorskip("h5py")
-xxhash = pytest.importorskip("xxhash")
 
 
 def segments(path: Path) -> list[tuple[int, int, Path]]:

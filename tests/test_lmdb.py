@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
 import pytest
+import xxhash
 from numpy.typing import NDArray
 
 import storage_impl
@@ -16,9 +18,6 @@ from tests.contract import COUNT
 from tests.faults_contract import FaultContract
 from tests.processes import OtherProcess
 from tests.samples import SHAPE, images_of, labels_of
-
-lmdb = pytest.importorskip("lmdb")
-xxhash = pytest.importorskip("xxhash")
 
 HEADER = struct.Struct("<BBHIIIqQ")
 META = struct.Struct("<IIIIQ")

@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 from numpy.typing import NDArray
+from PIL import Image
 
 import storage_impl
 from tests import commit_record
 from tests.contract import COUNT
 from tests.faults_contract import FaultContract
 from tests.samples import SHAPE, images_of, labels_of
-
-Image = pytest.importorskip("PIL.Image")
-xxhash = pytest.importorskip("xxhash")
 
 RECORD = struct.Struct("<qQQ")
 

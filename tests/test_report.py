@@ -11,14 +11,16 @@ from typing import Any, NamedTuple
 
 import pytest
 from asv.benchmarks import Benchmarks
+from asv.commands.run import Run
 from asv.config import Config
 from asv.results import Results
 from asv.runner import BenchmarkResult
 from asv_runner.discovery import disc_benchmarks
 
 import benchmarks
-from report import bench, checks, summary
-from report.results import read_all
+from report import obstacles, runner, terminal
+from report.commands import bench
+from report.results import read_all, result_files
 
 NAN = float("nan")
 MACHINE = {
@@ -68,7 +70,7 @@ class Site(NamedTuple):
 
     @property
     def files(self) -> list[str]:
-        return list(summary.result_files(self.conf.results_dir))
+        return list(result_files(self.conf.results_dir))
 
 
 def benchmark(name: str, params: list[list[str]], **facts: Any) -> dict[str, Any]:
@@ -174,7 +176,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     git(root, "add", ".")
     git(root, "commit", "-m", "Start")
     monkeypatch.chdir(root)
-    monkeypatch.setattr(bench, "ROOT", root)
+    monkeypatch.setattr(runner, "ROOT", root)
     monkeypatch.delenv("STORAGE_IMPL_DATASET", raising=False)
     return Site(Config.load(str(root / "asv.conf.json")), git(root, "rev-parse", "HEAD"))
 
@@ -196,7 +198,7 @@ def test_table(site: Site) -> None:
     A benchmark that failed says so, one that was not run is left out, a single sample has
     no quartiles, and the class for 100,000 images continues the one for fewer.
     """
-    assert summary.text(site.conf, site.files) == TABLE.format(commit=site.commit[:8]).rstrip()
+    assert terminal.text(site.conf, site.files) == TABLE.format(commit=site.commit[:8]).rstrip()
 
 
 def test_table_fits_the_terminal(site: Site) -> None:
@@ -220,7 +222,7 @@ def test_table_fits_the_terminal(site: Site) -> None:
     Benchmarks(
         site.conf, [benchmark("many_images.WriteMany.time_write", wide, floors=FLOORS)]
     ).save()
-    lines = summary.text(site.conf, site.files).splitlines()
+    lines = terminal.text(site.conf, site.files).splitlines()
     assert max(map(len, lines)) <= 100
     assert all(line == line.rstrip() for line in lines)
 
@@ -233,7 +235,7 @@ def test_table_tells_methods_of_a_class_apart(site: Site) -> None:
     ]
     save(site.conf, site.commit, 1_700_000_000_000, run)
     Benchmarks(site.conf, [known for known, _ in run]).save()
-    text = summary.text(site.conf, site.files)
+    text = terminal.text(site.conf, site.files)
     assert "open store: open  " in text
     assert "open store: open read  " in text
 
@@ -243,7 +245,7 @@ def test_table_says_what_is_not_the_cost_of_an_image(site: Site) -> None:
     known = benchmark("startup.OpenStore.time_open", [BACKENDS, ["1000"]], images=1)
     save(site.conf, site.commit, 1_700_000_000_000, [timed(known, [7, 8, 9], [5, 6, 7])])
     Benchmarks(site.conf, [known]).save()
-    (line,) = (x for x in summary.text(site.conf, site.files).splitlines() if "  png" in x)
+    (line,) = (x for x in terminal.text(site.conf, site.files).splitlines() if "  png" in x)
     assert line.split() == ["open", "store", "(us)", "1,000", "png", "8.00", "7.50-8.50"]
 
 
@@ -251,7 +253,7 @@ def test_calibration_alone(site: Site) -> None:
     """A run that measures no images has no table and says so, and its head has the calibration."""
     run = [each for each in RUN if each[0]["name"].startswith("calibration.")]
     save(site.conf, site.commit, 1_700_000_000_000, run)
-    text = summary.text(site.conf, site.files)
+    text = terminal.text(site.conf, site.files)
     assert "calibration  cpu 27.0 ms, disk 3.50 ms" in text
     assert "images  " not in text.partition("\n\n")[0]
     assert text.endswith(
@@ -262,7 +264,7 @@ def test_calibration_alone(site: Site) -> None:
 def test_table_of_the_newest_commit_alone(site: Site) -> None:
     """After a run of several commits the table is that of the newest."""
     save(site.conf, "0" * 40, 1_600_000_000_000)
-    text = summary.text(site.conf, site.files)
+    text = terminal.text(site.conf, site.files)
     assert text.count("commit ") == 1
     assert site.commit[:8] in text
 
@@ -270,7 +272,7 @@ def test_table_of_the_newest_commit_alone(site: Site) -> None:
 def test_table_leaves_out_what_another_version_measured(site: Site) -> None:
     """Results on other images than the last run's are not shown beside it."""
     Benchmarks(site.conf, [{**known, "version": "1, photos"} for known, _ in RUN]).save()
-    assert "write" not in summary.text(site.conf, site.files)
+    assert "write" not in terminal.text(site.conf, site.files)
 
 
 def test_table_on_a_terminal_that_knows_ascii_alone(
@@ -279,7 +281,7 @@ def test_table_on_a_terminal_that_knows_ascii_alone(
     """A name that the terminal cannot show is escaped; it does not end the run."""
     save(site.conf, site.commit, 1_700_000_000_000, machine="Büro")
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    assert "machine      B\\xfcro" in summary.text(site.conf, site.files)
+    assert "machine      B\\xfcro" in terminal.text(site.conf, site.files)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +298,7 @@ def test_table_on_a_terminal_that_knows_ascii_alone(
 )
 def test_figure(value: float, expected: str) -> None:
     """Figures are as long as they are good for."""
-    assert summary.figure(value) == expected
+    assert terminal.figure(value) == expected
 
 
 # -- what is noise -----------------------------------------------------------------------------
@@ -353,11 +355,11 @@ class FakeAsv:
     """In place of asv: remembers its arguments, runs `then`, and exits with `code`."""
 
     def __init__(self, code: int, then: Callable[[], None] = lambda: None) -> None:
-        self.calls: list[tuple[str, ...]] = []
+        self.calls: list[tuple[Any, ...]] = []
         self.code = code
         self.then = then
 
-    def __call__(self, *arguments: str, **_: Any) -> int:
+    def __call__(self, *arguments: Any, **_: Any) -> int:
         self.calls.append(arguments)
         if arguments[0] != "run":
             return 0
@@ -378,8 +380,9 @@ def run_bench(
                 save(checkout.conf, checkout.commit, 1_700_000_000_000)
 
         asv = FakeAsv(code, results)
-        monkeypatch.setattr(bench, "asv", asv)
-        monkeypatch.setattr(bench, "remember_machine", lambda: None)
+        monkeypatch.setattr(runner, "asv", asv)
+        monkeypatch.setattr(Run, "run_from_conf_args", lambda conf, options: asv("run", options))
+        monkeypatch.setattr(runner, "remember_machine", lambda: None)
         return bench.main(list(arguments)), asv
 
     return run
@@ -407,13 +410,13 @@ def test_quick_run(run_bench: Any, checkout: Site, capsys: pytest.CaptureFixture
 )
 def test_kinds(kind: str, there: str, missing: str, run_bench: Any) -> None:
     """What takes long is not in a quick run, and what takes longest is asked for by name."""
-    arguments = run_bench(kind)[1].calls[0]
-    assert ("rounds=1" in arguments) == (kind == "quick")
+    _, options = run_bench(kind)[1].calls[0]
+    assert (options.attribute == {"rounds": 1, "repeat": (3, 10, 1)}) == (kind == "quick")
     known = [
         {"name": found.name, "params": found.params, "version": "1"}
         for found in disc_benchmarks(str(Path(benchmarks.__file__).parent))
     ]
-    chosen = Benchmarks(Config(), known, regex=[arguments[arguments.index("--bench") + 1]])
+    chosen = Benchmarks(Config(), known, regex=options.bench)
     classes = {name.split(".")[1] for name in chosen}
     assert classes >= set(there.split())
     assert not classes & set(missing.split())
@@ -422,8 +425,9 @@ def test_kinds(kind: str, there: str, missing: str, run_bench: Any) -> None:
 def test_arguments_go_to_asv(run_bench: Any) -> None:
     """What the user adds comes last, and replaces the choice of benchmarks."""
     _, asv = run_bench("quick", "HEAD~3..HEAD", "--bench", "ReadOne", "--attribute", "repeat=4")
-    assert asv.calls[0][-5:] == ("HEAD~3..HEAD", "--bench", "ReadOne", "--attribute", "repeat=4")
-    assert asv.calls[0].count("--bench") == 1
+    _, options = asv.calls[0]
+    assert (options.range, options.bench) == ("HEAD~3..HEAD", ["ReadOne"])
+    assert options.attribute == {"rounds": 1, "repeat": 4}
 
 
 def test_failed_benchmark(run_bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -500,7 +504,7 @@ def test_no_space(
     checkout: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run that would fill the disk does not start."""
-    monkeypatch.setattr(bench, "SPACE", {"quick": 1 << 60})
+    monkeypatch.setattr(runner, "SPACE", {"quick": 1 << 60})
     said = failure(capsys)
     assert "free some space" in said
     assert str(Path.cwd()) in said
@@ -525,7 +529,14 @@ def test_old_python(
 def test_pip_fails() -> None:
     """What tox cannot install is explained below pip's own message."""
     done = subprocess.run(
-        [sys.executable, "-m", "report.install", "--no-index", "--quiet", "./no-such-package"],
+        [
+            sys.executable,
+            "-m",
+            "report.commands.install",
+            "--no-index",
+            "--quiet",
+            "./no-such-package",
+        ],
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
@@ -534,15 +545,29 @@ def test_pip_fails() -> None:
     assert "check the network" in " ".join(done.stderr.split())
 
 
+def test_no_git_before_anything_is_installed(tmp_path: Path) -> None:
+    """Where there is no git, it is said before the time of an installation."""
+    done = subprocess.run(
+        [sys.executable, "-m", "report.commands.install", "--quiet", "asv==0.0.0.none"],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "install git" in done.stderr
+    assert "pip" not in done.stderr
+
+
 def test_full_disk_is_the_first_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation that failed on a full disk is not blamed on the network."""
-    monkeypatch.setattr(checks, "_LITTLE", 1 << 60)
-    assert "free some space" in checks.advice(tmp_path)
+    monkeypatch.setattr(obstacles, "_LITTLE", 1 << 60)
+    assert "free some space" in obstacles.advice(tmp_path)
 
 
 def test_lines_fit_and_commands_stay_whole() -> None:
     """Sentences are wrapped for the terminal; a command to copy is not."""
     command = "    git " + "x" * 200
-    lines = checks.wrapped("word " * 60 + "\n" + command).splitlines()
+    lines = obstacles.wrapped("word " * 60 + "\n" + command).splitlines()
     assert lines[-1] == command
     assert all(len(line) <= 96 for line in lines[:-1])

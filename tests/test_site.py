@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from report import bench, checks, offline, site
+from report import obstacles, runner
+from report.commands import site
+from report.page import offline
 from tests.test_report import git
 
 INDEX = importlib.resources.files("asv") / "www" / "index.html"
@@ -104,7 +106,7 @@ def test_damaged_copy(npm: Path, tmp_path: Path) -> None:
 def test_another_archive(npm: Path, tmp_path: Path) -> None:
     """An archive that is not the one pinned is refused, and not kept."""
     (npm / "a-1.0.0.tgz").write_bytes(archive({"dist/a.js": b"steal()\n"}))
-    with pytest.raises(checks.ObstacleError, match=r"a@1\.0\.0 is not what is pinned"):
+    with pytest.raises(obstacles.ObstacleError, match=r"a@1\.0\.0 is not what is pinned"):
         offline.fetch([PACKAGE], tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 
@@ -112,14 +114,14 @@ def test_another_archive(npm: Path, tmp_path: Path) -> None:
 def test_no_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without npm the user is told to install it."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(checks.ObstacleError, match=r"install Node\.js"):
+    with pytest.raises(obstacles.ObstacleError, match=r"install Node\.js"):
         offline.fetch([PACKAGE], tmp_path / "cache")
 
 
 def test_no_registry(npm: Path, tmp_path: Path) -> None:
     """Where npm fails, what it said is said."""
     (tmp_path / "bin" / "down").touch()
-    with pytest.raises(checks.ObstacleError, match="check the network(?s:.*)    ENOTFOUND"):
+    with pytest.raises(obstacles.ObstacleError, match="check the network(?s:.*)    ENOTFOUND"):
         offline.fetch([PACKAGE], tmp_path / "cache")
 
 
@@ -166,7 +168,7 @@ def test_another_index(
     """A page of another version of asv is left as it is, and a sentence says why."""
     text = INDEX.read_text(encoding="utf-8").replace(before, after)
     (tmp_path / "index.html").write_text(text, encoding="utf-8")
-    with pytest.raises(checks.ObstacleError, match=says):
+    with pytest.raises(obstacles.ObstacleError, match=says):
         offline.localise(tmp_path, archives)
     assert (tmp_path / "index.html").read_text(encoding="utf-8") == text
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
@@ -187,7 +189,7 @@ def run_site(
     (root / "asv.conf.json").write_text(json.dumps(settings))
     git(root, "init")
     git(root, "commit", "--allow-empty", "-m", "Start")
-    monkeypatch.setattr(bench, "ROOT", root)
+    monkeypatch.setattr(runner, "ROOT", root)
     monkeypatch.delenv("STORAGE_IMPL_DATASET", raising=False)
     monkeypatch.chdir(root)
 
@@ -197,7 +199,7 @@ def run_site(
         (root / ".asv" / "html" / "index.html").write_bytes(INDEX.read_bytes())
         return 0
 
-    monkeypatch.setattr(bench, "asv", publish)
+    monkeypatch.setattr(runner, "asv", publish)
     monkeypatch.setattr(offline, "fetch", lambda packages, cache: archives)
     return lambda *arguments: site.main(list(arguments))
 
@@ -230,7 +232,7 @@ def test_nothing_is_touched_without_the_scripts(
     """Where the scripts cannot be had, a site that is there stays."""
 
     def fail(*_: Any) -> None:
-        raise checks.ObstacleError("There is no npm program.")
+        raise obstacles.ObstacleError("There is no npm program.")
 
     monkeypatch.setattr(offline, "fetch", fail)
     assert run_site("--offline") == 1
@@ -240,5 +242,5 @@ def test_nothing_is_touched_without_the_scripts(
 
 def test_asv_fails(run_site: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where asv fails, so does the command; asv has said why."""
-    monkeypatch.setattr(bench, "asv", lambda *_: 3)
+    monkeypatch.setattr(runner, "asv", lambda *_: 3)
     assert run_site() == 3

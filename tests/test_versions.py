@@ -22,7 +22,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from benchmarks.common import BACKENDS
-from report import bench, by_version, checks, versions
+from report import obstacles, runner, terminal, workloads
+from report.commands import versions
 from report.results import Benchmark, Figure, Result
 from tests.stored_results import CURRENT, ROOT, Stored, known_benchmarks, store
 
@@ -47,12 +48,8 @@ def lower_bounds() -> dict[str, Version]:
     """Return the oldest version of each library that the package allows."""
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    extras = setup["options.extras_require"]
-    lines = setup["options"]["install_requires"].split("\n") + [
-        extras[name] for name in extras if name != "all"
-    ]
     bounds = {}
-    for requirement in map(Requirement, filter(None, lines)):
+    for requirement in map(Requirement, setup["options"]["install_requires"].split()):
         (only,) = requirement.specifier
         assert only.operator == ">="
         bounds[requirement.name] = Version(only.version)
@@ -75,7 +72,20 @@ def test_oldest_are_the_lower_bounds() -> None:
     assert oldest() == lower_bounds()
 
 
-@pytest.mark.parametrize("library", versions.LIBRARIES)
+def test_pins_agree(conf: Any) -> None:
+    """Types are checked with the libraries that are measured, and asv measures as it reports."""
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lint = dict(line.split("==") for line in setup["testenv:lint"]["deps"].split())
+    measured = {name: version for name, (version,) in conf.matrix["req"].items()}
+    shared = lint.keys() & measured.keys()
+    assert shared
+    assert {name: lint[name] for name in shared} == {name: measured[name] for name in shared}
+    asv = dict(line.split("==") for line in setup["asv"]["deps"].split())
+    assert measured["pip+asv_runner"] == asv["asv_runner"]
+
+
+@pytest.mark.parametrize("library", workloads.LIBRARIES)
 def test_from_the_oldest_to_the_newest(library: str, default: dict[str, str]) -> None:
     """There are four versions of each library at least, from the lower bound to the default."""
     found = {Version(line[library]) for line in LISTED if library in line}
@@ -119,7 +129,7 @@ def test_the_sweep_goes_on_from_a_plain_run(conf: Any) -> None:
 
 def test_a_line_that_varies_nothing(conf: Any) -> None:
     """A mistyped name is an error, not an environment that differs in nothing."""
-    with pytest.raises(checks.ObstacleError, match="pillow.*numpy, Pillow, lmdb, h5py"):
+    with pytest.raises(obstacles.ObstacleError, match="pillow.*numpy, Pillow, lmdb, h5py"):
         versions.environments(conf, [{"pillow": "9.2.0"}])
 
 
@@ -133,12 +143,12 @@ def selected() -> dict[str, list[tuple[str, ...]]]:
     for name, known in known_benchmarks().items():
         for key in product(*known["params"]):
             full = f"{name}({', '.join(key)})" if key else name
-            if any(re.search(pattern, full) for pattern in versions.SELECTED):
+            if any(re.search(pattern, full) for pattern in workloads.SWEPT):
                 found.setdefault(name, []).append(key)
     return found
 
 
-@pytest.mark.parametrize("pattern", versions.SELECTED)
+@pytest.mark.parametrize("pattern", workloads.SWEPT)
 def test_each_pattern_selects(pattern: str) -> None:
     """No benchmark was renamed from under the sweep."""
     assert any(
@@ -158,8 +168,8 @@ def test_selected_are_enough() -> None:
             assert known[name]["rounds"] * known[name]["repeat"] >= 10, name
 
 
-@pytest.mark.parametrize("operation", by_version.OPERATIONS)
-def test_what_the_table_shows_is_measured(operation: by_version.Operation) -> None:
+@pytest.mark.parametrize("operation", workloads.OPERATIONS)
+def test_what_the_table_shows_is_measured(operation: workloads.Operation) -> None:
     """Every cell of the table has a figure, for every backend."""
     keys = [(repr(backend), *map(repr, operation.parameters)) for backend in BACKENDS]
     assert set(keys) <= set(selected()[operation.benchmark])
@@ -229,9 +239,9 @@ def test_tables() -> None:
         result({"Pillow": "11.1.0"}, read(250, 0.5, 1.1), {"zlib-ng": "2.2.2", "LMDB": "0.9"}),
         result({"Pillow": "11.1.0", "numpy": "1.26.4"}, read(1, 1, 1)),
     ]
-    text = by_version.text(found, DATASET)
+    text = terminal.versions_text(found, DATASET)
     legend, *tables = text.split("\n\n" + "numpy, beside")
-    assert legend == by_version.LEGEND
+    assert legend == terminal.LEGEND
     (tables_of_both,) = tables
     of_numpy, of_pillow = tables_of_both.split("\n\nPillow, beside")
     assert "1.26.4" in of_numpy
@@ -244,19 +254,19 @@ def test_tables_fit_the_terminal() -> None:
     backends = ("png", "lmdb", "hdf5")
     figures = {
         of.benchmark: {(backend, *of.parameters): 123.456 for backend in backends}
-        for of in by_version.OPERATIONS
+        for of in workloads.OPERATIONS
     }
     facts = {"zlib-ng": "12.13.14"}
     found = [result({"Pillow": "11.1.10"}, figures, facts), result({}, figures, facts)]
-    lines = by_version.text(found, DATASET).splitlines()
+    lines = terminal.versions_text(found, DATASET).splitlines()
     assert max(map(len, lines)) <= 100
     assert all(line == line.rstrip() for line in lines)
 
 
 def test_nothing_to_compare() -> None:
     """A run of one environment, or of other benchmarks, has no table."""
-    assert by_version.text([result({}, read(200, 1, 1.0))], DATASET) == ""
-    assert by_version.text([result({}, {}), result({"lmdb": "1.4.1"}, {})], DATASET) == ""
+    assert terminal.versions_text([result({}, read(200, 1, 1.0))], DATASET) == ""
+    assert terminal.versions_text([result({}, {}), result({"lmdb": "1.4.1"}, {})], DATASET) == ""
 
 
 class Environment:
@@ -309,11 +319,12 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
         return 0
 
     monkeypatch.chdir(stored.directory)
-    monkeypatch.setattr(bench, "ROOT", stored.directory)
-    monkeypatch.setattr(bench, "asv", lambda *arguments: asked.append(arguments) or 0)
-    monkeypatch.setattr(bench, "remember_machine", lambda machine: machine or "desk")
-    monkeypatch.setattr(bench, "notes", lambda code: [])
-    monkeypatch.setattr(bench, "unless_obstructed", unless_obstructed)
+    monkeypatch.setattr(runner, "ROOT", stored.directory)
+    monkeypatch.setattr(runner, "asv", lambda *arguments: asked.append(arguments) or 0)
+    monkeypatch.setattr(runner, "remember_machine", lambda machine: machine or "desk")
+    monkeypatch.setattr(runner, "notes", lambda code: [])
+    monkeypatch.setattr(runner, "git", lambda *arguments: "c0ffee")
+    monkeypatch.setattr(runner, "unless_obstructed", unless_obstructed)
     monkeypatch.setattr(versions, "VERSIONS", ROOT / versions.VERSIONS)
     monkeypatch.setattr(asv_environment, "get_environments", lambda conf, names: environments)
     monkeypatch.setattr(Run, "run_from_conf_args", run)
@@ -327,7 +338,7 @@ def unless_obstructed(command: Callable[[], int]) -> int:
     """Run a command, and say what was in its way."""
     try:
         return command()
-    except checks.ObstacleError as obstacle:
+    except obstacles.ObstacleError as obstacle:
         print(obstacle, file=sys.stderr)
         return 1
 
@@ -337,7 +348,7 @@ def test_a_sweep(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     assert versions.main([]) == 0
     (conf, options, *scratch), publish = sweep.asked
     assert len(conf.include) == len(LISTED)
-    assert options.bench == list(versions.SELECTED)
+    assert options.bench == list(workloads.SWEPT)
     assert options.show_stderr
     assert options.interleave_rounds
     assert options.attribute == {"rounds": 4, "repeat": 3}

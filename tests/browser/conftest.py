@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from report import checks, offline
+from report import obstacles
+from report.page import offline
 from tests import stored_results
 from tests.browser.visit import MissingError, Visits, chromium
 from tests.stored_results import Stored
@@ -41,7 +42,7 @@ def archives() -> dict[offline.Package, bytes]:
     packages = {AXE, *(script.package for script in offline.SCRIPTS)}
     try:
         return offline.fetch(packages, stored_results.ROOT / ".asv" / "npm")
-    except checks.ObstacleError as obstacle:
+    except obstacles.ObstacleError as obstacle:
         pytest.skip(f"needs the npm registry: {' '.join(str(obstacle).split())}")
 
 

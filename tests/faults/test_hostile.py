@@ -14,8 +14,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import h5py
+import lmdb
 import numpy as np
 import pytest
+import xxhash
+from PIL import Image
 
 from tests.samples import images_of
 
@@ -224,7 +228,7 @@ def png(*chunks: tuple[bytes, bytes]) -> bytes:
 
 def png_files() -> dict[str, bytes]:
     """Files in place of an image of 20 x 20 RGB pixels."""
-    image_of = pytest.importorskip("PIL.Image").fromarray(images_of(1, SHAPE)[0])
+    image_of = Image.fromarray(images_of(1, SHAPE)[0])
 
     def header(width: int, height: int, depth: int = 8, colour: int = 2, lace: int = 0) -> bytes:
         return struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, lace)
@@ -281,7 +285,6 @@ Change = Callable[[Any, Any, Any], object]  # of a transaction, the images and t
 
 def change_environment(path: Path, change: Change) -> None:
     """Change an environment in one transaction."""
-    lmdb = pytest.importorskip("lmdb")
     with lmdb.open(str(path), max_dbs=9) as env:
         images, labels = env.open_db(b"images"), env.open_db(b"labels")
         with env.begin(write=True) as txn:
@@ -344,7 +347,6 @@ LMDB_CHANGES: dict[str, Change] = {
 @pytest.mark.parametrize("backend", ["lmdb"], indirect=True)
 def test_environments(faulty: Server, hostile: Hostile, backend: str, tally: Tally) -> None:
     """Sound environments that are no store, and such with other databases."""
-    lmdb = pytest.importorskip("lmdb")
     for name, change in LMDB_CHANGES.items():
         hostile.restore()
         change_environment(hostile.path, change)
@@ -377,8 +379,6 @@ def test_environments(faulty: Server, hostile: Hostile, backend: str, tally: Tal
 
 def segment(path: Path, outside: Path, which: str, make_it: Callable[..., None]) -> None:
     """Write a segment in which one dataset is made in another way."""
-    h5py = pytest.importorskip("h5py")
-    xxhash = pytest.importorskip("xxhash")
     with h5py.File(outside, "r") as good:
         data = {name: good[name][...] for name in ("images", "labels", "checksums")}
     assert xxhash.xxh3_64_intdigest(data["labels"].tobytes()) == data["checksums"][-1]
@@ -555,7 +555,6 @@ __attribute__((constructor)) static void run(void) { open("%s", O_CREAT | O_WRON
 
 def examine_with_plugins(path: Path, shape: Shape, strict: bool) -> list[str]:
     """Examine with HDF5 looking for filters outside of the store."""
-    h5py = pytest.importorskip("h5py")
     h5py.h5pl.prepend(os.fsencode(path.parent / "outside"))
     return examine(path, shape, strict)
 

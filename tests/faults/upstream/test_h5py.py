@@ -5,12 +5,11 @@ from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from tests.faults.tool import Action, Fault, Server, stop_faults
-
-h5py = pytest.importorskip("h5py")
 
 IMAGES = np.ones((100, 32, 32, 3), np.uint8)
 FULL = Fault(Action.FAIL, at=10, error=errno.ENOSPC, lasting=True)

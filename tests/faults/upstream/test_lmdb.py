@@ -3,11 +3,10 @@
 import os
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from tests.faults.tool import Server
-
-lmdb = pytest.importorskip("lmdb")
 
 PAGE = 4096
 READERS = 512

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import storage_impl
 from tests.samples import images_of, labels_of
-
-Image = pytest.importorskip("PIL.Image")
 
 SHAPE = (20, 20, 3)
 

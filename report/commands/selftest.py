@@ -1,10 +1,10 @@
 """Does the suite find what is slower, and nothing else? What `tox run -e selftest` runs.
 
-python -m report.selftest [--runs N]
+python -m report.commands.selftest [--runs N]
 
-In a clone that is removed at the end, `asv continuous` compares two commits of the same code,
-and then that code with a commit in which the reading of one backend does 30% more work. The
-first must name no benchmark, the second some of that backend's reads and no other.
+In a clone that is removed at the end, the gate compares two commits of the same code, and then that
+code with a commit in which the reading of one backend does 30% more work. The first must name no
+benchmark, the second some of that backend's reads and no other.
 """
 
 import argparse
@@ -17,8 +17,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from report import bench, checks
-from report.continuous import BENCHMARKS, COMPARED, Row, rows
+from report import obstacles, runner, terminal
+from report.commands.gate import RESULTS
+from report.comparison import FACTOR, Pair, pairs, spread
+from report.measure import IN_TURNS
+from report.results import known_benchmarks, read_all
 
 RUNS = 5
 BACKEND = "lmdb"
@@ -46,29 +49,22 @@ LmdbStore._read, LmdbStore._read_one = _read_more, _read_one_more
 
 
 class Run(NamedTuple):
-    """What one `asv continuous` named, and measured.
+    """What one run of the gate measured."""
 
-    Attributes
-    ----------
-    changed : list of Row
-        Its table.
-    before, after : dict
-        The figures of both commits.
-    """
-
-    changed: list[Row]
-    before: dict[str, float]
-    after: dict[str, float]
+    pairs: list[Pair]
 
     @property
-    def named(self) -> list[Row]:
-        """What it says of the code."""
-        return [row for row in self.changed if not row.of_machine]
+    def named(self) -> list[Pair]:
+        """What differs in the code."""
+        return [pair for pair in self._differing() if not pair.of_machine]
 
     @property
-    def machine(self) -> list[Row]:
-        """What it says of the machine, which counts for nothing else."""
-        return [row for row in self.changed if row.of_machine]
+    def machine(self) -> list[Pair]:
+        """What differs in the machine, which counts for nothing else."""
+        return [pair for pair in self._differing() if pair.of_machine]
+
+    def _differing(self) -> list[Pair]:
+        return [pair for pair in self.pairs if pair.verdict() != "same"]
 
 
 def is_read(benchmark: str) -> bool:
@@ -76,49 +72,33 @@ def is_read(benchmark: str) -> bool:
     return f"'{BACKEND}'" in benchmark and ".Read" in benchmark
 
 
-def is_planted(row: Row) -> bool:
+def is_planted(pair: Pair) -> bool:
     """Whether this is what was planted: a slower read of that backend."""
-    return row.change == "+" and is_read(row.benchmark)
-
-
-def table(output: str) -> list[Row]:
-    """Return the table in what `asv continuous` prints; it is of what changed alone.
-
-    Raises
-    ------
-    checks.ObstacleError
-        asv came to no verdict.
-    """
-    if "BENCHMARKS HAVE CHANGED" not in output and "BENCHMARKS NOT SIGNIFICANTLY" not in output:
-        end = "\n".join(output.splitlines()[-40:])
-        raise checks.ObstacleError(
-            "asv came to no verdict; it printed\n" + textwrap.indent(end, "    ")
-        )
-    return list(rows(output))
+    return pair.verdict() == "slower" and is_read(pair.benchmark)
 
 
 def main(arguments: list[str]) -> int:
     """Run the test; return 1 where one of its runs came out wrong."""
     parser = argparse.ArgumentParser(
         prog="tox run -e selftest --",
-        description="Compare the same code, and a slower one: does asv name what is slower alone?",
+        description="Does the gate name nothing in the same code, and what is slower alone?",
     )
     parser.add_argument("--runs", type=int, default=RUNS, help="of each kind (%(default)s)")
     runs: int = parser.parse_args(arguments).runs
-    return bench.unless_obstructed(lambda: selftest(runs))
+    return runner.unless_obstructed(lambda: selftest(runs))
 
 
 def selftest(runs: int) -> int:
     """Run everything; return the exit code."""
-    bench.remember_machine()
-    with bench.scratch(2 << 30) as scratch:
+    runner.remember_machine()
+    with runner.scratch(2 << 30) as scratch:
         clone = Clone(Path(scratch))
         same = [clone.compare("same code", clone.same, run) for run in range(1, runs + 1)]
         planted = [clone.compare("planted", clone.planted, run) for run in range(1, runs + 1)]
         lines = [*clone.head(), "", *report(same, planted)]
     text = "\n".join(lines)
     print(f"\n{text}")
-    kept = bench.ROOT / ".asv" / "selftest.txt"
+    kept = runner.ROOT / ".asv" / "selftest.txt"
     kept.write_text(f"{text}\n")
     print(f"\nThe same is in {kept}")
     return 0 if all(map(quiet, same)) and all(map(found_alone, planted)) else 1
@@ -131,7 +111,7 @@ class Clone:
         self.path = scratch / "clone"
         self.temporary = scratch / "tmp"
         self.temporary.mkdir()
-        bench.git("clone", "--quiet", str(bench.ROOT), str(self.path))
+        runner.git("clone", "--quiet", str(runner.ROOT), str(self.path))
         self.base = self.git("rev-parse", "HEAD")
         self.same = self.commit("The same code")
         self.git("reset", "--quiet", "--hard", self.base)
@@ -148,45 +128,40 @@ class Clone:
 
     def git(self, *arguments: str) -> str:
         """Return what git prints in the clone."""
-        return bench.git(*arguments, directory=self.path)
+        return runner.git(*arguments, directory=self.path)
 
     def compare(self, kind: str, commit: str, number: int) -> Run:
-        """Compare a commit with the code as it is."""
-        from report import noise
+        """Compare a commit with the code as it is.
 
+        Raises
+        ------
+        ObstacleError
+            The gate compared nothing.
+        """
         print(f"{kind}, run {number}: ", end="", flush=True)
         start = time.monotonic()
-        asv = [sys.executable, "-m", "asv", "continuous", self.base, commit, "--show-stderr"]
         done = subprocess.run(
-            [*asv, *COMPARED, "--bench", BENCHMARKS],
+            [sys.executable, "-m", "report.commands.gate", self.base, commit],
             cwd=self.path,
             env=os.environ | {"TMPDIR": str(self.temporary)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        changed = table(done.stdout)
-        figures = [noise.medians(str(self.result_file(of))) for of in (self.base, commit)]
-        run = Run(changed, *figures)
+        run = Run(pairs(self.path / RESULTS, self.base, commit))
+        if not run.pairs:
+            end = "\n".join(done.stdout.splitlines()[-40:])
+            raise obstacles.ObstacleError(
+                "The gate compared nothing; it printed\n" + textwrap.indent(end, "    ")
+            )
         print(f"{verdict(run)} ({time.monotonic() - start:.0f} s)", flush=True)
         return run
 
-    def result_file(self, commit: str) -> Path:
-        """Return the file of results of a commit."""
-        (path,) = self.path.glob(f".asv/results/*/{commit[:8]}-*.json")
-        return path
-
     def head(self) -> list[str]:
         """Return what it was measured with."""
-        from asv.benchmarks import Benchmarks
-        from asv.config import Config
-
-        from report import results, summary
-
-        path = self.result_file(self.base)
-        conf = Config()
-        conf.results_dir = str(path.parent.parent)
-        return summary.head(results.load(path, Benchmarks.load(conf)))
+        directory = self.path / RESULTS
+        found = read_all(str(directory), known_benchmarks(directory))
+        return terminal.head(next(result for result in found if result.commit == self.base))
 
 
 def quiet(run: Run) -> bool:
@@ -201,25 +176,25 @@ def found_alone(run: Run) -> bool:
 
 def verdict(run: Run) -> str:
     """Return what was named, in a line."""
-    slower = [float(row.ratio) for row in run.named if is_planted(row)]
-    other = [str(row) for row in run.named if not is_planted(row)]
+    slower = [pair.ratio for pair in run.named if is_planted(pair) and pair.ratio]
+    other = [str(pair) for pair in run.named if not is_planted(pair)]
     said = []
     if slower:
         many = f"{len(slower)} reads of {BACKEND}" if len(slower) > 1 else f"1 read of {BACKEND}"
         said.append(f"{many}, x {min(slower):.2f} to {max(slower):.2f}")
-    machine = [f"the machine changed: {row}" for row in run.machine]
+    machine = [f"the machine changed: {pair}" for pair in run.machine]
     return "; ".join([*(said + other or ["nothing"]), *machine])
 
 
 def report(same: Sequence[Run], planted: Sequence[Run]) -> list[str]:
     """Return the table of the runs, and how far apart the figures of the same code are."""
-    from report import noise
-
-    sides = [side for run in same for side in (run.before, run.after)]
-    apart = noise.spreads(sides)
-    within = [noise.spreads([run.before, run.after]) for run in same]
-    pairs = {name: max(run.get(name, 0.0) for run in within) for name in apart}
-    lines = [f"asv continuous {' '.join(COMPARED)}"]
+    measured: dict[str, list[list[float]]] = {}
+    for run in same:
+        for pair in run.pairs:
+            if pair.ratio and pair.before and pair.after:
+                sides = [pair.before.number or 0.0, pair.after.number or 0.0]
+                measured.setdefault(pair.benchmark, []).append(sides)
+    lines = [f"factor {FACTOR}, {' '.join(IN_TURNS)}"]
     for kind, runs in ("same code", same), ("planted", planted):
         for number, run in enumerate(runs, 1):
             line = f"  {kind:9} {number}  {verdict(run)}"
@@ -231,16 +206,18 @@ def report(same: Sequence[Run], planted: Sequence[Run]) -> list[str]:
         f"{count(map(found_alone, planted))}",
         "",
         "How far apart the figures of the same code are: the two sides of a run at most, and all "
-        f"{len(sides)};",
+        f"{2 * len(same)};",
         "and in how many runs the planted work was found.",
         "",
         " a run     all  found   benchmark",
     ]
-    for name in sorted(apart):
-        found = count(any(row.benchmark == name for row in run.named) for run in planted)
+    for name in sorted(measured):
+        found = count(any(pair.benchmark == name for pair in run.named) for run in planted)
         of_read = found if is_read(name) else ""
-        lines.append(f"{pairs[name]:6.1%}  {apart[name]:6.1%}  {of_read:6}  {name}")
-    return [*lines, "", "For asv.conf.json:", "", noise.entries(apart)]
+        within = max(map(spread, measured[name]))
+        apart = spread([side for run in measured[name] for side in run])
+        lines.append(f"{within:6.1%}  {apart:6.1%}  {of_read:6}  {name}")
+    return lines
 
 
 def count(outcomes: Iterable[bool]) -> str:

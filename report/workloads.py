@@ -1,7 +1,6 @@
 """What the page compares: the workloads of the verdict, and the charts, each from its benchmarks.
 
-Here are names and words alone. `report.compare` puts the figures in, and static/compare.js
-draws them.
+Here are names and words alone: no other module of the report names a benchmark.
 """
 
 from collections.abc import Mapping
@@ -89,7 +88,14 @@ class Section(NamedTuple):
 
 
 # How fast the machine itself was, whatever was installed.
-CALIBRATION = {"CPU": "calibration.Cpu.time_work", "disk": "calibration.Disk.time_work"}
+CPU = "calibration.Cpu.time_work"
+CALIBRATION = {"CPU": CPU, "disk": "calibration.Disk.time_work"}
+
+# What a store weighs: the sum of its files' lengths, and what du counts.
+BYTES = {
+    "apparent": "disk_usage.DiskUsage.track_apparent",
+    "allocated": "disk_usage.DiskUsage.track_allocated",
+}
 
 _MANY = {"count": 10_000}
 _WRITE_MANY = "many_images.WriteMany.time_write"
@@ -148,7 +154,7 @@ WORKLOADS = (
         "disk",
         "Little disk",
         "what a store of 10,000 images takes on the disk, as du counts it",
-        Source("disk_usage.DiskUsage.track_allocated", where=_MANY),
+        Source(BYTES["allocated"], where=_MANY),
         BYTES_PER_IMAGE,
     ),
 )
@@ -196,8 +202,8 @@ SECTIONS = (
                 "the sum of the files' lengths.",
                 *("count", "images", "bytes an image", BYTES_PER_IMAGE),
                 (
-                    Source("disk_usage.DiskUsage.track_allocated", "allocated"),
-                    Source("disk_usage.DiskUsage.track_apparent", "apparent"),
+                    Source(BYTES["allocated"], "allocated"),
+                    Source(BYTES["apparent"], "apparent"),
                 ),
             ),
         ),
@@ -433,3 +439,57 @@ def names() -> set[str]:
     sources = [source for chart in charts for source in chart.sources]
     sources += [source for row in WORKLOADS for source in (row.source, row.floors) if source]
     return {*CALIBRATION.values(), *(source.benchmark for source in sources)}
+
+
+# -- which benchmarks a command runs ------------------------------------------------------------
+
+# The quick run has what the table shows; 100,000 images and the largest sizes are asked for.
+RUN = {
+    "quick": r"^(?!.*Large\.)(calibration|disk_usage|many_images|single_image|startup\.OpenStore"
+    r"|access_patterns\.(ReadLabels|ReadBatches.*shuffled', 256)|floor\.(?!Memory|Png\.))",
+    "full": r"^(?!.*Large\.)",
+    "large": r"Large\.|^calibration\.",
+}
+
+# A minute for each commit: the calibration, and the main reads and writes. PNG files cost the same
+# an image for 1,000 as for 10,000, and would take longer than all the rest together. To write a
+# single image and to open a store are named in runs of the same code: too noisy for this factor.
+GATED = (
+    r"^(calibration\.|single_image\.ReadOne\."
+    r"|many_images\.\w+\.time_\w+\(('\w+', 1000|'(lmdb|hdf5)', 10000)\)"
+    r"|access_patterns\.ReadBatches\.time_read\('(lmdb|hdf5)', 'shuffled', 256\))"
+)
+
+# What `tox run -e versions` varies.
+LIBRARIES = ("numpy", "Pillow", "lmdb", "h5py")
+
+# What a library can change, in about two minutes an environment.
+SWEPT = (
+    r"^calibration\.",
+    r"^many_images\.WriteMany\.time_write\('\w+', 1000\)",
+    r"^many_images\.WriteMany\.time_write\('(lmdb|hdf5)', 10000\)",  # PNG: 3 seconds a sample
+    r"^many_images\.ReadMany\.time_read\('\w+', 10{3,4}\)",
+    r"^single_image\.",
+    r"^access_patterns\.ReadBatches\.time_read\('\w+', 'shuffled', 256\)",
+    r"^access_patterns\.ReadLabels\.time_read\('\w+', 10000\)",
+    r"^startup\.OpenStore\.time_open\('\w+', 10000\)",
+    r"^disk_usage\.DiskUsage\.\w+\('\w+', 10000\)",
+    r"^floor\.Png\.\w+\(1000\)",
+)
+
+
+class Operation(NamedTuple):
+    """What a line is of: a benchmark, and its parameters behind the backend."""
+
+    title: str
+    benchmark: str
+    parameters: tuple[Any, ...] = ()
+
+
+OPERATIONS = (
+    Operation("write one", "single_image.WriteOne.time_write"),
+    Operation("read one", "single_image.ReadOne.time_read"),
+    Operation("write 1,000", "many_images.WriteMany.time_write", (1_000,)),
+    Operation("read 10,000", "many_images.ReadMany.time_read", (10_000,)),
+    Operation("shuffled", "access_patterns.ReadBatches.time_read", ("shuffled", 256)),
+)

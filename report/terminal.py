@@ -1,7 +1,6 @@
-"""The table in the terminal: what an image costs, by operation, count and backend."""
+"""The tables in the terminal: what an image costs, by backend and by the version of a library."""
 
 import math
-import os
 import re
 import sys
 import time
@@ -9,10 +8,10 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from asv.benchmarks import Benchmarks
 from asv.config import Config
-from asv.results import iter_results_paths
+from packaging.version import Version
 
-from report.facts import libraries
-from report.results import Benchmark, Key, Result, dataset_of, load
+from report.results import Benchmark, Figure, Key, Result, dataset_of, libraries, load
+from report.workloads import BYTES, CALIBRATION, CPU, LIBRARIES, OPERATIONS, Operation
 
 HEADINGS = (
     "operation",
@@ -26,11 +25,15 @@ HEADINGS = (
 )
 WORDS = (0, 2)  # columns; the others are figures
 
+LEGEND = """\
+Microseconds an image, and x the factor to the version above it; * is more than noise. What a
+library has no part in shows the noise, and so does cpu, the factor of a fixed load of Python."""
+VERSION_WORDS = range(3)
 
-def result_files(results_dir: str) -> dict[str, int]:
-    """Return the files of results, each with the time at which it was written."""
-    paths = (os.path.join(root, name) for root, name, _ in iter_results_paths(results_dir))
-    return {path: os.stat(path).st_mtime_ns for path in paths}
+# By library, the C libraries that may come inside it.
+INSIDE = {"Pillow": ("zlib-ng", "zlib"), "lmdb": ("LMDB",), "h5py": ("HDF5",)}
+
+Measured = dict[str, Benchmark]
 
 
 def text(conf: Config, paths: Iterable[str]) -> str:
@@ -44,8 +47,13 @@ def text(conf: Config, paths: Iterable[str]) -> str:
         for result in results
         if result.commit == newest
     ]
+    return printable("\n\n".join(tables))
+
+
+def printable(text: str) -> str:
+    """Return a text in the characters that the terminal knows."""
     encoding = sys.stdout.encoding or "ascii"
-    return "\n\n".join(tables).encode(encoding, "backslashreplace").decode(encoding)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def head(result: Result) -> list[str]:
@@ -59,8 +67,8 @@ def head(result: Result) -> list[str]:
     ]
     calibration = [
         f"{name.lower()} {figure(value * 1e3)} ms"
-        for name in ("Cpu", "Disk")
-        if (value := _value(result.common, f"calibration.{name}.time_work", ()))
+        for name, benchmark in CALIBRATION.items()
+        if (value := _value(result.common, benchmark, ()))
     ]
     date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(result.date / 1000))
     lines = {
@@ -108,10 +116,7 @@ def _rows(measured: Mapping[str, Benchmark], name: str) -> Iterator[Sequence[str
         several = found.stats.get("repeat", 0) > 1
         quartiles = (found.stats["q_25"], found.stats["q_75"]) if several else ()
         floor = _value(measured, benchmark.known.get("floors", {}).get(backend), key[1:])
-        weights = (
-            _value(measured, f"disk_usage.DiskUsage.track_{kind}", key)
-            for kind in ("apparent", "allocated")
-        )
+        weights = [_value(measured, weighed, key) for weighed in BYTES.values()]
         yield (
             operation,
             f"{count:,}" if count else "",
@@ -127,7 +132,7 @@ def _value(measured: Mapping[str, Benchmark], name: str | None, key: Key) -> flo
     """Return what a benchmark measured, or None if there is no such figure."""
     benchmark = measured.get(name or "")
     found = benchmark.figures.get(key) if benchmark else None
-    return None if found is None or found.value is None or math.isnan(found.value) else found.value
+    return found.number if found else None
 
 
 def figure(value: float) -> str:
@@ -153,3 +158,100 @@ def aligned(rows: Sequence[Sequence[str]], words: Container[int]) -> Iterator[st
             for column, (cell, width) in enumerate(zip(row, widths, strict=False))
         ]
         yield "  ".join(cells).rstrip()
+
+
+# -- by the version of a library ----------------------------------------------------------------
+
+
+def versions_text(results: Sequence[Result], dataset: str) -> str:
+    """Return a table for each library and what its versions were measured beside; "" of none.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        Of one commit and one machine.
+    dataset : str
+        The name of the images.
+    """
+    tables = []
+    for library in LIBRARIES:
+        alike: dict[tuple[str, ...], list[Result]] = {}
+        for result in results:
+            beside = [f"{name} {of}" for name, of in result.versions.items() if name != library]
+            alike.setdefault(tuple(beside), []).append(result)
+        for others, group in alike.items():
+            group.sort(key=lambda result: Version(result.versions[library]))
+            rows = list(_version_rows(library, group, dataset))
+            if len(group) > 1 and rows:
+                shown = ", ".join(other for other in others if other.split()[0] in LIBRARIES)
+                tables.append(
+                    "\n".join([f"{library}, beside {shown}", "", *aligned(rows, VERSION_WORDS)])
+                )
+    return "\n\n".join([LEGEND, *tables]) if tables else ""
+
+
+def _version_rows(library: str, group: list[Result], dataset: str) -> Iterator[list[str]]:
+    """The lines of a table: a heading, then each operation with each version."""
+    measured = [result.datasets.get(dataset, {}) for result in group]
+    keys = [key for each in measured for of in OPERATIONS for key in _figures(each, of.benchmark)]
+    backends = dict.fromkeys(key[0] for key in keys)
+    if not backends:
+        return
+    yield [
+        "",
+        library,
+        "inside" if library in INSIDE else "",
+        *(head for backend in backends for head in (backend, "x")),
+        "cpu",
+    ]
+    for operation in OPERATIONS:
+        rows = list(_operation_rows(operation, library, group, measured, backends))
+        yield from [[], *rows] if rows else []
+
+
+def _operation_rows(
+    operation: Operation,
+    library: str,
+    group: list[Result],
+    measured: list[Measured],
+    backends: Iterable[str],
+) -> Iterator[list[str]]:
+    above: Measured = {}
+    for result, here in zip(group, measured, strict=True):
+        cells = []
+        for backend in backends:
+            key = backend, *operation.parameters
+            cells.append(_cost(here, operation.benchmark, key))
+            cells.append(_factor(here, above, operation.benchmark, key))
+        if any(cells):
+            words = [operation.title, result.versions[library], _inside(library, result)]
+            yield [*words, *cells, _factor(here, above, CPU, ())]
+        above = here
+
+
+def _inside(library: str, result: Result) -> str:
+    """The C library that came inside, where that was recorded."""
+    names = [name for name in INSIDE.get(library, ()) if name in result.facts]
+    return " ".join(f"{name} {result.facts[name]}" for name in names)
+
+
+def _figures(measured: Measured, name: str) -> dict[Key, Figure]:
+    return measured[name].figures if name in measured else {}
+
+
+def _cost(measured: Measured, name: str, key: Key) -> str:
+    """Microseconds an image; nothing where it was not measured."""
+    found = _figures(measured, name).get(key)
+    if found is None or found.value is None:
+        return "failed" if found else ""
+    if math.isnan(found.value):
+        return ""
+    benchmark = measured[name]
+    return figure(found.value / benchmark.images(benchmark.parameters(key)) * 1e6)
+
+
+def _factor(here: Measured, above: Measured, name: str, key: Key) -> str:
+    new, old = (_figures(measured, name).get(key) for measured in (here, above))
+    if not (new and old and new.number and old.number):
+        return ""
+    return figure(new.number / old.number) + ("*" if new.differs(old) else " ")

@@ -1,7 +1,5 @@
 """Draw the pictures of docs/ from the results that are kept in docs/results.
 
-python -m docs.charts
-
 The same results give the same files, byte for byte.
 """
 
@@ -16,10 +14,10 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from docs.tables import BACKENDS, Kept, Quantity, Run, quotient
-from report.versions import LIBRARIES
+from report.docs.tables import BACKENDS, Kept, Quantity, Run, quotient
+from report.workloads import LIBRARIES
 
-CHARTS = Path(__file__).with_name("charts")
+CHARTS = Path(__file__).resolve().parents[2] / "docs" / "charts"
 
 # As on the site's page: told apart by eyes that see no red or green, and without colour.
 COLOURS = {"png": "#d55e00", "lmdb": "#0072b2", "hdf5": "#009e73", "floor": "#6f6f6f"}
@@ -412,7 +410,3 @@ def main() -> None:
             path = CHARTS / f"{draw.__name__}.svg"
             draw(kept).savefig(path, metadata={"Date": None, "Creator": None})
             print(path.name)
-
-
-if __name__ == "__main__":
-    main()

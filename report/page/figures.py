@@ -10,10 +10,9 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from report import charts
-from report.charts import CALIBRATION, SECTIONS, WORKLOADS, Chart, Source, Workload
-from report.facts import BUNDLED
-from report.results import Benchmark, Figure, Result
+from report import workloads
+from report.results import BUNDLED, Benchmark, Figure, Result
+from report.workloads import CALIBRATION, SECTIONS, WORKLOADS, Chart, Source, Workload
 
 FACTOR = 1.1  # from which on asv compare calls a difference a change
 FACTS = (*BUNDLED, "file system", "page cache", "kernel")  # in this order
@@ -48,13 +47,13 @@ def calibration(result: Result) -> dict[str, float]:
         for name, benchmark in CALIBRATION.items()
         if benchmark in result.common
         for figure in result.common[benchmark].figures.values()
-        if (value := number(figure)) is not None
+        if (value := figure.number) is not None
     }
 
 
 def points(chart: Chart, measured: Measured) -> Iterator[list[Any]]:
     """Return the points of a chart: panel, line, backend, x, and the cost."""
-    each = chart.unit in (charts.PER_IMAGE, charts.BYTES_PER_IMAGE)
+    each = chart.unit in (workloads.PER_IMAGE, workloads.BYTES_PER_IMAGE)
     for source in chart.sources:
         for parameters, images, figure in chosen(source, measured):
             yield [
@@ -96,11 +95,6 @@ def cost(figure: Figure, images: int) -> list[Any]:
     return [value, rounded(interval[0] / images), rounded(interval[1] / images), figure.repeat]
 
 
-def number(figure: Figure) -> float | None:
-    """Return what was measured; None where it failed or was not run."""
-    return None if figure.value is None or math.isnan(figure.value) else figure.value
-
-
 def rounded(value: float) -> float:
     """Return six digits of a number: more than any figure is good for."""
     return float(f"{value:.6g}")
@@ -113,7 +107,7 @@ def verdict(workload: Workload, measured: Measured) -> dict[str, dict[str, Any]]
     for parameters, images, figure in chosen(workload.source, measured):
         backend = str(parameters["backend"])
         cells[backend] = {"cost": cost(figure, images)}
-        if (value := number(figure)) is not None:
+        if (value := figure.number) is not None:
             found[backend] = value / images, figure
             floor = floor_of(workload, backend, parameters, images, measured)
             if floor:
@@ -145,7 +139,7 @@ def floor_of(
         return None
     known = {**parameters, "count": images, **source.where}
     key = tuple(known.get(name) for name in floor.known["param_names"])
-    value = number(floor.figures[key]) if key in floor.figures else None
+    value = floor.figures[key].number if key in floor.figures else None
     return value / floor.images(floor.parameters(key)) if value else None
 
 
@@ -218,13 +212,13 @@ def line(cells: Iterable[tuple[int, Figure] | None]) -> Iterator[list[Any] | Non
         images, figure = cell
         factor = change(last[1], figure) if last else None
         yield [[factor, last[0]] if last and factor else None, *cost(figure, images)]
-        if number(figure) is not None:
+        if figure.number is not None:
             last = place, figure
 
 
 def change(before: Figure, after: Figure) -> float | None:
     """Return by which factor a cost changed; None if it did not, or cannot be known."""
-    old, new = number(before), number(after)
+    old, new = before.number, after.number
     if not old or not new:
         return None
     factor = new / old

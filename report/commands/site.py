@@ -1,13 +1,16 @@
 """Publish the site of the results that are kept: what `tox run -e site` runs.
 
-python -m report.site [--offline]
+python -m report.commands.site [--offline]
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from report import bench, checks, offline
+from asv.config import Config
+
+from report import obstacles, runner
+from report.page import offline
 
 
 def main(arguments: list[str]) -> int:
@@ -19,27 +22,24 @@ def main(arguments: list[str]) -> int:
         help="put the scripts of asv's pages into the site, so that it needs no network",
     )
     options = parser.parse_args(arguments)
-    return bench.unless_obstructed(lambda: publish(options.offline))
+    return runner.unless_obstructed(lambda: publish(options.offline))
 
 
 def publish(without_network: bool) -> int:
     """Make the site and say where it is; return the exit code."""
-    # Imported after the checks: asv itself needs a Python that it supports.
-    from asv.config import Config
-
     conf = Config.load()
     if not Path(conf.results_dir, "benchmarks.json").exists():
-        raise checks.ObstacleError(
+        raise obstacles.ObstacleError(
             f"There are no results in {conf.results_dir}: python -m tox run -e bench makes some."
         )
     if without_network:  # before the site is touched
         packages = {script.package for script in offline.SCRIPTS}
         archives = offline.fetch(packages, Path(".asv/npm"))
-    if failure := bench.publish(conf):
+    if failure := runner.publish(conf):
         return failure
     if without_network:
         offline.localise(Path(conf.html_dir), archives)
-    bench.say_site(conf)
+    runner.say_site(conf)
     return 0
 
 

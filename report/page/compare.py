@@ -16,9 +16,10 @@ from typing import Any
 from asv.console import log
 from asv.publishing import OutputPublisher
 
-from report import charts, figures
-from report.charts import SECTIONS, WORKLOADS, Chart
+from report import workloads
+from report.page import figures
 from report.results import Result, read_all
+from report.workloads import SECTIONS, WORKLOADS, Chart
 
 STATIC = Path(__file__).parent / "static"
 ANCHOR = '<li id="nav-li-regressions"><a href="#/regressions">Regressions</a></li>'
@@ -74,7 +75,7 @@ class Compare(OutputPublisher):  # type: ignore[misc]  # asv comes without type 
 
 def shown(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
     """Return the benchmarks that the page shows, and their floors: there are many more."""
-    names = charts.names()
+    names = workloads.names()
     measured = [known for name, known in benchmarks.items() if name in names]
     names.update(floor for known in measured for floor in known.get("floors", {}).values())
     return {

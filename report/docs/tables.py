@@ -1,7 +1,5 @@
 """Fill the tables of the pages in docs/ from the results that are kept in docs/results.
 
-python -m docs.tables
-
 A page is written by hand, but for its tables. A comment says what a table holds, a row in
 each line, and what follows it up to the next `<!-- end -->` is replaced:
 
@@ -15,28 +13,24 @@ a "/" between them. `*` in place of the backend makes a column for each. `@ Pill
 after a benchmark takes it from the run with that version of a library, `@ Pillow *` makes a
 row for each version; all of them are of one commit. The word `run` in place of rows says what all
 was measured with, and the word `verdicts` lists the sections of the page with what each says in
-bold at the start of a line: Holds, Holds if, or Does not hold. The word `thresholds` lists what
-asv.conf.json says of the noise of each benchmark.
+bold at the start of a line: Holds, Holds if, or Does not hold.
 """
 
-import math
 import re
 from ast import literal_eval
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from asv.benchmarks import Benchmarks
-from asv.config import Config
 from packaging.version import Version
 
-from report.results import Key, load
-from report.summary import figure, head, result_files
-from report.versions import LIBRARIES
+from report.results import Key, known_benchmarks, load, result_files
+from report.terminal import figure, head
+from report.workloads import LIBRARIES
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
-PAGES = tuple(ROOT / "docs" / name for name in ("findings.md", "choosing.md", "noise.md"))
+PAGES = tuple(ROOT / "docs" / name for name in ("findings.md", "choosing.md"))
 BACKENDS = ("png", "lmdb", "hdf5")
 ABSENT = "not measured"
 
@@ -89,7 +83,7 @@ class Run:
         How many benchmarks were measured.
     """
 
-    def __init__(self, path: str, benchmarks: Benchmarks) -> None:
+    def __init__(self, path: str, benchmarks: Mapping[str, Any]) -> None:
         result = load(path, benchmarks)
         self.commit = result.commit
         self.date = result.date
@@ -103,7 +97,7 @@ class Run:
         """Return what a benchmark measured, in a unit of UNITS; None if it has no figure."""
         benchmark = self._measured.get(name)
         found = benchmark and benchmark.figures.get(key)
-        if not benchmark or not found or found.value is None or math.isnan(found.value):
+        if not benchmark or not found or found.number is None:
             return None
         factor, among = UNITS[unit]
         if among == "images":
@@ -111,16 +105,14 @@ class Run:
         elif among:
             factor /= benchmark.known[among]
         ends = found.interval
-        return Quantity(found.value * factor, ends and (ends[0] * factor, ends[1] * factor))
+        return Quantity(found.number * factor, ends and (ends[0] * factor, ends[1] * factor))
 
 
 class Kept:
     """All runs that are kept: the default one, and those with another version of a library."""
 
     def __init__(self, directory: Path = RESULTS) -> None:
-        conf = Config.load(str(ROOT / "asv.conf.json"))
-        conf.results_dir = str(directory)
-        benchmarks = Benchmarks.load(conf)
+        benchmarks = known_benchmarks(directory)
         runs = [Run(path, benchmarks) for path in sorted(result_files(str(directory)))]
         runs.sort(key=lambda run: run.date)
         self.known: dict[str, Any] = dict(benchmarks)
@@ -303,12 +295,7 @@ def filled(page: str, kept: Kept) -> str:
 
     def block(match: re.Match[str]) -> str:
         lines = match[2].strip().splitlines()
-        if lines == ["verdicts"]:
-            content = verdicts(page)
-        elif lines == ["thresholds"]:
-            content = thresholds()
-        else:
-            content = table(lines, kept)
+        content = verdicts(page) if lines == ["verdicts"] else table(lines, kept)
         return "\n".join([match[1], *content, "", match[4]])
 
     return BLOCK.sub(block, page)
@@ -323,25 +310,6 @@ def verdicts(page: str) -> list[str]:
             lines.append(f"| {number} | [{name}](#{anchor(title)}) | {match[4].lower()} |")
         else:
             title, number, name = match[1], match[2], match[3]
-    return lines
-
-
-def thresholds() -> list[str]:
-    """Return the lines of the table of the noise of each benchmark, by backend if it has one."""
-    found: dict[str, dict[str, str]] = {}
-    conf = Config.load(str(ROOT / "asv.conf.json"))
-    for pattern, threshold in conf.regressions_thresholds.items():
-        escaped = pattern.removesuffix("(@|$)").removesuffix("[,)]")
-        name, _, first = re.sub(r"\\(.)", r"\1", escaped).partition("(")
-        value = str(literal_eval(first)) if first else ""
-        found.setdefault(name, {})[value] = f"{threshold:.0%}"
-    lines = [f"| | {' | '.join(BACKENDS)} | others |", "| --- | ---: | ---: | ---: | --- |"]
-    for name, by_first in found.items():
-        backends = [by_first.pop(backend, "") for backend in BACKENDS]
-        others = "; ".join(
-            f"{first}: {value}" if first else value for first, value in by_first.items()
-        )
-        lines.append(f"| {' | '.join([f'`{name}`', *backends, others])} |")
     return lines
 
 
@@ -369,7 +337,3 @@ def _versions(package: str, run: Run, usual: Mapping[str, str]) -> str:
         if name != package and run.versions[name] != usual[name]
     ]
     return f"{package} {run.versions[package]}" + (f" with {', '.join(others)}" if others else "")
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
-from report import checks
+from report import obstacles
 
 DIRECTORY = "offline"  # in the site
 
@@ -140,7 +140,7 @@ def _from_registry(packages: list[Package]) -> dict[Package, bytes]:
     """Return the archives that npm fetches; npm knows which registry, and the way to it."""
     npm = shutil.which("npm")
     if npm is None:
-        raise checks.ObstacleError(
+        raise obstacles.ObstacleError(
             "There is no npm program, and the scripts of asv's pages come from its registry: "
             "install Node.js, which has it, and run the same command again."
         )
@@ -155,7 +155,7 @@ def _from_registry(packages: list[Package]) -> dict[Package, bytes]:
             text=True,
         )
         if done.returncode != 0:
-            raise checks.ObstacleError(
+            raise obstacles.ObstacleError(
                 "npm did not get the scripts of asv's pages; if the registry is out of reach, "
                 "check the network and npm's settings. npm says:\n"
                 + textwrap.indent("\n".join(done.stderr.strip().splitlines()[:4]), "    ")
@@ -163,9 +163,9 @@ def _from_registry(packages: list[Package]) -> dict[Package, bytes]:
         fetched = list(Path(scratch).glob("*.tgz"))
         found = {p: path.read_bytes() for p in packages for path in fetched if _is_archive(path, p)}
     if other := [package.name for package in packages if package not in found]:
-        raise checks.ObstacleError(
+        raise obstacles.ObstacleError(
             f"What the registry gave for {', '.join(other)} is not what is pinned in "
-            "report/offline.py: nothing of it was used."
+            "report/page/offline.py: nothing of it was used."
         )
     return found
 
@@ -193,7 +193,7 @@ def localise(site: Path, archives: dict[Package, bytes]) -> None:
     differs = [f"loads {address}" for address in strange]
     differs += [f"does not load one {s.address}" for s, found in known.items() if len(found) != 1]
     if differs:
-        raise checks.ObstacleError(
+        raise obstacles.ObstacleError(
             "asv's index.html has changed, and this version cannot take it off the network: it "
             f"{', '.join(differs)}. The site is complete, and loads its scripts from the network."
         )

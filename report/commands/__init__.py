@@ -1,0 +1,1 @@
+"""A module for each environment of tox: what the user types."""

@@ -1,0 +1,55 @@
+"""Measure HEAD, publish the site and print the table: what `tox run -e bench` runs.
+
+python -m report.commands.bench quick|full|large [ARGUMENT OF asv run ...]
+"""
+
+import sys
+from pathlib import Path
+
+from asv.commands import make_argparser
+from asv.config import Config
+
+from report import obstacles, results, runner, terminal
+from report.measure import measure
+from report.workloads import RUN
+
+# The options of asv run, before those of the user: a few samples, as many as a second allows.
+OPTIONS = {
+    "quick": ["--show-stderr", "--attribute=rounds=1", "--attribute=repeat=(3,10,1)"],
+    "full": ["--show-stderr"],
+    "large": ["--show-stderr"],
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the suite; return the exit code."""
+    kind, *given = arguments
+    return runner.unless_obstructed(lambda: run(kind, given))
+
+
+def run(kind: str, given: list[str]) -> int:
+    """Run asv, publish and print the table; return the exit code."""
+    options = make_argparser()[0].parse_args(["run", *OPTIONS[kind], *given])
+    options.bench = options.bench or [RUN[kind]]
+    conf = Config.load()
+    before = results.result_files(conf.results_dir)
+    runner.remember_machine()
+    code = measure(conf, options, runner.SPACE[kind])
+    if code not in (0, runner.FAILED_BENCHMARK):
+        if not list(Path(conf.env_dir).glob("*/asv-env-info.json")):
+            raise obstacles.ObstacleError(obstacles.advice(runner.ROOT))
+        return code
+    changed = results.result_files(conf.results_dir).items() - before.items()
+    if not changed:
+        print("\nNo results were saved: there is nothing to publish.")
+        return code
+    if failure := runner.publish(conf):
+        return failure
+    print()
+    print(terminal.text(conf, {path for path, _ in changed}))
+    runner.say_where(conf, code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,111 @@
+"""Measure HEAD with several versions of each library: what `tox run -e versions` runs.
+
+python -m report.commands.versions [ARGUMENT OF asv run ...]
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from asv import environment
+from asv.commands import make_argparser
+from asv.config import Config
+from asv.util import ProcessError, load_json
+
+from report import obstacles, results, runner, terminal
+from report.measure import IN_TURNS, measure
+from report.workloads import LIBRARIES, SWEPT
+
+VERSIONS = Path("benchmarks", "versions.json")
+SPACE = 4 << 30  # bytes; an environment takes about 150 MB
+
+
+def main(given: list[str]) -> int:
+    """Run the sweep; return the exit code."""
+    return runner.unless_obstructed(lambda: sweep(given))
+
+
+def sweep(given: list[str]) -> int:
+    """Make the environments, measure in them, publish and print the tables; return the code."""
+    parser, _ = make_argparser()
+    options = parser.parse_args(["run", "--show-stderr", *IN_TURNS, *given])
+    options.bench = options.bench or list(SWEPT)
+    if options.dry_run:  # keeps no round for the next to continue
+        options.interleave_rounds = False
+    conf = Config.load()
+    conf.include = environments(conf, load_json(VERSIONS, js_comments=True))
+    chosen = list(environment.get_environments(conf, options.env_spec))
+    before = results.result_files(conf.results_dir)
+    machine = runner.remember_machine(options.machine)
+    create(chosen)
+    code = measure(conf, options, SPACE)
+    changed = results.result_files(conf.results_dir).items() - before.items()
+    if not changed:
+        print("\nNo results were saved: there is nothing to publish.")
+        return code
+    if failure := runner.publish(conf):
+        return failure
+    names = {environment.name for environment in chosen}
+    benchmarks = results.known_benchmarks(conf.results_dir)
+    found = [
+        result
+        for result in results.read_all(conf.results_dir, benchmarks)
+        if result.machine == machine and result.environment in names
+    ]
+    newest = max(found, key=lambda result: result.date).commit
+    dataset = results.dataset_of(benchmarks)
+    tables = terminal.versions_text([each for each in found if each.commit == newest], dataset)
+    print(f"\ncommit {newest[:8]}, images {dataset!a}\n")
+    print(tables or "There are no two environments to compare that differ in one library alone.")
+    runner.say_where(conf, code)
+    return code
+
+
+def environments(conf: Any, listed: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Return the environments of the sweep beside the default one, as asv's `include` has them.
+
+    Parameters
+    ----------
+    conf : Config
+        asv's, of which the first version of each library is the default.
+    listed : list of dict of str to str
+        For each environment the versions that are not the default, by library.
+
+    Raises
+    ------
+    ObstacleError
+        If something is listed that is not varied.
+    """
+    default = {name: versions[0] for name, versions in conf.matrix["req"].items()}
+    for other in listed:
+        if not other or not other.keys() <= set(LIBRARIES):
+            raise obstacles.ObstacleError(
+                f"{VERSIONS} has the line {other}, and what can be varied is "
+                f"{', '.join(LIBRARIES)}: correct it."
+            )
+    return [{"python": conf.pythons[0], "req": {**default, **other}} for other in listed]
+
+
+def create(environments: list[Any]) -> None:
+    """Make the environments that are not there yet, all before anything is measured.
+
+    Raises
+    ------
+    ObstacleError
+        If one cannot be made.
+    """
+    for number, each in enumerate(environments, 1):
+        named = ", ".join(f"{name} {each.requirements[name]}" for name in LIBRARIES)
+        print(f"Environment {number} of {len(environments)}: {named}", flush=True)
+        try:
+            each.create()
+        except ProcessError as error:
+            raise obstacles.ObstacleError(
+                f"There is no environment with {named}, and nothing was measured. If pip found "
+                "all of these versions but one, that one has no wheel for this Python and "
+                f"platform: take it out of {VERSIONS}. {obstacles.advice(runner.ROOT)}"
+            ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""What puts the figures and the pictures into the pages of docs/."""

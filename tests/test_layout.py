@@ -1,0 +1,55 @@
+"""What CONTRIBUTING says of where things are: one table of workloads, a module for each command."""
+
+import ast
+from configparser import ConfigParser
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from tests.stored_results import ROOT, known_benchmarks
+
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in (ROOT / "report").rglob("*.py")
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Return the modules of the report that one of them imports, wherever it does."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (names & MODULES.keys()) or ({node.module} & MODULES.keys())
+    return found
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """Nor do more of them in a circle."""
+    graph = {name: imports(path) for name, path in MODULES.items()}
+    assert graph["report.commands.gate"] >= {"report.comparison", "report.workloads"}
+    TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_one_module_names_benchmarks() -> None:
+    """What is shown, charted, gated and swept is in workloads.py; the pictures of docs/ apart."""
+    words = {name.rpartition(".")[0] for name in known_benchmarks()}
+    named = {
+        (name, word)
+        for name, path in MODULES.items()
+        for word in words
+        if word in path.read_text(encoding="utf-8")
+    }
+    assert {name for name, _ in named if not name.startswith("report.docs.")} == {
+        "report.workloads"
+    }
+
+
+def test_each_command_has_its_environment() -> None:
+    """Every module of the commands is run by tox, and tox runs no other module of the report."""
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lines = [line for section in setup.values() for line in section.get("commands", "").split("\n")]
+    lines.append(setup["testenv"]["install_command"])
+    run = {words[words.index("-m") + 1] for line in lines if "-m" in (words := line.split())}
+    commands = {name for name in MODULES if name.startswith("report.commands.")}
+    assert run == commands
