@@ -38,6 +38,9 @@ from storage_impl.errors import (
 )
 
 Image = NDArray[np.uint8]
+# (n, H, W, C), or a list of n arrays where the shapes differ: a union with Any, so that nobody who
+# knows which of the two it is has to say so to a type checker.
+ManyImages = Image | Any
 
 _CHECKED_BYTES = 1 << 20  # read, then checked while it is still in the processor's cache
 _STORED_BYTES = 8 << 20  # of pixels, whose stored bytes are in memory while they are decoded
@@ -476,7 +479,7 @@ class ImageStore:  # numpydoc ignore=PR01
     @overload
     def __getitem__(
         self, index: slice | Sequence[int] | NDArray[np.integer[Any]]
-    ) -> tuple[Image | list[Image], NDArray[np.int64]]: ...
+    ) -> tuple[ManyImages, NDArray[np.int64]]: ...
 
     def __getitem__(self, index: Any) -> Any:
         """One image and its label, or those of a slice or of several indices, as `read_many`.
@@ -495,7 +498,7 @@ class ImageStore:  # numpydoc ignore=PR01
 
     def read_many(
         self, indices: Selection = None, *, out: NDArray[np.uint8] | None = None
-    ) -> tuple[Image | list[Image], NDArray[np.int64]]:
+    ) -> tuple[ManyImages, NDArray[np.int64]]:
         """Read images.
 
         Parameters
@@ -593,7 +596,7 @@ class ImageStore:  # numpydoc ignore=PR01
 
     def batches(
         self, batch_size: SupportsIndex, *, shuffle: SupportsIndex | None = None
-    ) -> Iterator[tuple[Image | list[Image], NDArray[np.int64]]]:
+    ) -> Iterator[tuple[ManyImages, NDArray[np.int64]]]:
         """Read everything once, a batch at a time.
 
         Parameters

@@ -109,6 +109,7 @@ def test_marker_of_a_golden(name: str, golden: Golden) -> None:
         "format": "storage_impl",
         "format_version": 1,
         "backend": golden.backend,
+        "encoding": storage_impl.BACKENDS[golden.backend].encodings[0],
         "image_shape": list(golden.image_shape),
         "durable": golden.durable,
     }
