@@ -49,7 +49,16 @@ from numpy.typing import NDArray
 from storage_impl import _hdf5_chunks, _hdf5_segment, _inputs
 from storage_impl._checksum import digest
 from storage_impl._commit import INITIAL, CommitRecord
-from storage_impl._files import Directory, File, pread, preadv, sync, write_all
+from storage_impl._files import (
+    Directory,
+    File,
+    begin_writing,
+    pread,
+    preadv,
+    sync,
+    sync_together,
+    write_all,
+)
 from storage_impl._hdf5_chunks import ChunkedImages
 from storage_impl._hdf5_index import Index, Known
 from storage_impl._hdf5_layout import layout_of
@@ -73,7 +82,8 @@ _SUFFIX = ".h5"
 _SEGMENT_BYTES = 1 << 30
 _CHUNKED_BYTES = 64 << 20  # in memory twice while they are written
 _SEGMENT_IMAGES = 1 << 17
-_WRITTEN_BYTES = 1 << 20  # joined for one call of the system
+_WRITTEN_BYTES = 8 << 20  # by one call of the system; then the disk can begin
+_JOINED_BYTES = 1 << 16  # of images, up to which all of a segment is written by one call
 _AT_ONCE = 1 << 13  # images that are read by one pass over arrays
 _OPEN_CHUNKED = 32  # each has a cache of some MiB
 _DATA_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # of h5py, for a bad file
@@ -182,20 +192,22 @@ class Hdf5Backend(Backend):
         starts, stops = [], []
         start = self.count
         limit = _SEGMENT_BYTES if self._chunk_images is None else _CHUNKED_BYTES
+        durable = self.marker.durable
+        file: File | None = None
         for records in split(batches, limit, _SEGMENT_IMAGES):
+            if durable and file is not None:
+                sync(file.fd)
             stop = start + records.count
             file = self._segments.new(_segment_name(start, stop))
             self._write(file, start, records)
-            if self.marker.durable:
-                sync(file.fd)
             starts.append(start)
             stops.append(stop)
             start = stop
-        if not starts:
+        if file is None:
             return
-        if self.marker.durable:
-            self._segments.sync()
-        self._record.commit(start, durable=self.marker.durable)
+        if durable:
+            sync_together(file, self._segments)
+        self._record.commit(start, durable=durable)
         self._starts += starts
         self._stops += stops
         self.count = start
@@ -203,26 +215,35 @@ class Hdf5Backend(Backend):
     def _write(self, file: File, start: int, records: Records) -> None:
         sums = np.append(records.checksums, np.uint64(_labels_sum(records.labels, start)))
         columns: list[NDArray[Any]] = [records.labels, sums]
-        if self._chunk_images is not None:
-            columns.append(records.data)  # type: ignore[arg-type]
-            write_all(
-                file.fd,
-                _hdf5_chunks.file_of(self._layout, columns, self._chunk_images, self._gzip_level),
-            )
-            return
-        size = 0
-        if not isinstance(records.data, np.ndarray):
+        if isinstance(records.data, np.ndarray):
+            pixels = memoryview(records.data).cast("B")
+            if self._chunk_images is not None:
+                columns.append(records.data)
+                data = _hdf5_chunks.file_of(
+                    self._layout, columns, self._chunk_images, self._gzip_level
+                )
+                write_all(file.fd, data)
+                return
+            size = len(pixels)
+            parts = (pixels[i : i + _WRITTEN_BYTES] for i in range(0, size, _WRITTEN_BYTES))
+        else:
             offsets = np.zeros(records.count + 1, np.uint64)
             np.cumsum([len(data) for data in records.data], out=offsets[1:])
             columns += [offsets, records.shapes]
             size = int(offsets[-1])
+            parts = (b"".join(part.data) for part in split([records], _WRITTEN_BYTES))
         header = self._layout.header(self._layout.rows(records.count, size))
-        write_all(file.fd, b"".join([header, *(column.tobytes() for column in columns)]))
-        if isinstance(records.data, np.ndarray):
-            write_all(file.fd, memoryview(records.data).cast("B"))
-        else:
-            for part in split([records], _WRITTEN_BYTES):
-                write_all(file.fd, b"".join(part.data))
+        front = b"".join([header, *(column.tobytes() for column in columns)])
+        if size <= _JOINED_BYTES:
+            write_all(file.fd, b"".join([front, *parts]))
+            return
+        write_all(file.fd, front)
+        offset = len(front)
+        for part in parts:
+            write_all(file.fd, part)
+            if self.marker.durable:
+                begin_writing(file.fd, offset, len(part))
+            offset += len(part)
 
     def discard(self, count: int) -> None:
         """Remove the segments from `count` on."""
