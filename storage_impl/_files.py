@@ -15,8 +15,8 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -176,25 +176,24 @@ class Directory(File):
 
     def write(self, name: str, data: bytes | memoryview, *, durable: bool) -> None:
         """Write a file that did not exist; a leftover of the same name is replaced."""
-        fd = self._new(name)
-        try:
+        with self.new(name) as fd:
             write_all(fd, data)
             if durable:
                 sync(fd)
-        finally:
-            os.close(fd)
 
-    def new(self, name: str) -> File:
-        """Open a file that did not exist; a leftover of the same name is replaced."""
-        return File(self._new(name), self.path / name)
-
-    def _new(self, name: str) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    @contextmanager
+    def new(self, name: str) -> Iterator[int]:
+        """Open a file that did not exist, for writing; a leftover of the same name is replaced."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
-            return self._open(name, flags)
+            fd = self._open(name, flags)
         except FileExistsError:
             self.remove(name)
-            return self._open(name, flags)
+            fd = self._open(name, flags)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def make(self, name: str) -> None:
         """Make a directory."""
@@ -272,7 +271,7 @@ if hasattr(os, "preadv"):
     preadv = os.preadv
 else:  # pragma: no cover - Windows
 
-    def preadv(fd: int, buffers: Sequence[Any], offset: int) -> int:
+    def preadv(fd: int, buffers: Any, offset: int) -> int:  # type: ignore[misc]
         """Read into one buffer at `offset`, as many bytes as there are."""
         view = memoryview(buffers[0]).cast("B")
         data = pread(fd, len(view), offset)
@@ -286,6 +285,38 @@ def sync(fd: int) -> None:
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
     else:
         os.fsync(fd)
+
+
+def sync_together(fd: int, directory: Directory) -> None:
+    """Bring a file and the names in its directory to the disk, at once: a disk's cache is slow."""
+    failed: list[OSError] = []
+
+    def sync_names() -> None:
+        try:
+            directory.sync()
+        except OSError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=sync_names)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        if "thread" not in str(error):  # it comes from the handler of a signal
+            raise
+        sync(fd)
+        directory.sync()  # the interpreter ends, and starts no thread any more
+        return
+    sync(fd)
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+def begin_writing(fd: int, offset: int, length: int) -> None:
+    """Have the system begin to write a part of a file to the disk, where it can be asked to."""
+    if hasattr(os, "posix_fadvise"):
+        # What is not written yet cannot be dropped: it is written, and stays meanwhile.
+        os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
 
 
 def disk_usage(directory: Path) -> DiskUsage:

@@ -6,6 +6,7 @@ into HDF5, which has no place for an error of the disk or an interrupt, and cost
 format is the oldest, superblock 0, whose metadata have no checksums that would have to change too.
 """
 
+import math
 import struct
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -31,11 +32,7 @@ class Dataset(NamedTuple):
     name: str
     dtype: np.dtype[np.generic]
     row: tuple[int, ...]
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row."""
-        return int(np.prod(self.row, dtype=np.int64)) * self.dtype.itemsize
+    row_bytes: int
 
 
 class Place(NamedTuple):
@@ -55,7 +52,7 @@ class Layout:
 
     Attributes
     ----------
-    datasets : tuple of Dataset
+    datasets : list of Dataset
         The last of them holds the images.
     header_bytes : int
         Bytes in front of the first dataset.
@@ -63,19 +60,18 @@ class Layout:
 
     def __init__(self, image_shape: Shape | None) -> None:
         self.same_shape = image_shape is not None
-        first = (
-            Dataset("labels", np.dtype("<i8"), ()),
-            Dataset("checksums", np.dtype("<u8"), ()),
-        )
+        rows: list[tuple[str, str, tuple[int, ...]]] = [
+            ("labels", "<i8", ()),
+            ("checksums", "<u8", ()),
+        ]
         if image_shape is not None:
-            self.datasets = (*first, Dataset("images", np.dtype("u1"), image_shape))
+            rows += [("images", "u1", image_shape)]
         else:
-            self.datasets = (
-                *first,
-                Dataset("offsets", np.dtype("<u8"), ()),
-                Dataset("shapes", np.dtype("<u4"), (3,)),
-                Dataset("data", np.dtype("u1"), ()),
-            )
+            rows += [("offsets", "<u8", ()), ("shapes", "<u4", (3,)), ("data", "u1", ())]
+        self.datasets = [
+            Dataset(name, np.dtype(dtype), row, math.prod(row) * np.dtype(dtype).itemsize)
+            for name, dtype, row in rows
+        ]
         self._template, self._holes = self._make_template()
         self.header_bytes = len(self._template)
 

@@ -73,7 +73,8 @@ def read(file: File, images: int, layout: Layout, *, strict: bool) -> Segment:
         ]
     elif strict:
         raise DamagedStoreError(
-            f"{file.path} is cut off or its header is not what this package writes"
+            f"{file.path} is cut off, or its header is not what this package writes; where another "
+            "program rewrote it on purpose, open the store without verify=True"
         )
     else:
         opened = open_file(file)

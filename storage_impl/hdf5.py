@@ -38,22 +38,30 @@ enough for their images. The inside of a segment is checked when it is first rea
 """
 
 import os
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, TypeVar
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_impl import _hdf5_chunks, _hdf5_segment, _inputs
+from storage_impl import _hdf5_chunks, _inputs
 from storage_impl._checksum import digest
 from storage_impl._commit import INITIAL, CommitRecord
-from storage_impl._files import Directory, File, pread, preadv, sync, write_all
+from storage_impl._files import (
+    Directory,
+    File,
+    begin_writing,
+    pread,
+    preadv,
+    sync,
+    sync_together,
+    write_all,
+)
 from storage_impl._hdf5_chunks import ChunkedImages
-from storage_impl._hdf5_index import Index, Known
-from storage_impl._hdf5_layout import layout_of
-from storage_impl._hdf5_segment import Segment
+from storage_impl._hdf5_files import SegmentFiles, segment_name
+from storage_impl._hdf5_index import Index
 from storage_impl._marker import Marker, Options, OptionValue
 from storage_impl._records import Records, Shape, split
 from storage_impl.backend import Backend, Wanted
@@ -68,17 +76,13 @@ from storage_impl.errors import (
 
 _COMMIT = "commit"
 _SEGMENTS = "segments"
-_SUFFIX = ".h5"
 
 _SEGMENT_BYTES = 1 << 30
 _CHUNKED_BYTES = 64 << 20  # in memory twice while they are written
 _SEGMENT_IMAGES = 1 << 17
-_WRITTEN_BYTES = 1 << 20  # joined for one call of the system
+_WRITTEN_BYTES = 8 << 20  # by one call of the system; then the disk can begin
+_JOINED_BYTES = 1 << 16  # of images, up to which all of a segment is written by one call
 _AT_ONCE = 1 << 13  # images that are read by one pass over arrays
-_OPEN_CHUNKED = 32  # each has a cache of some MiB
-_DATA_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # of h5py, for a bad file
-
-_T = TypeVar("_T")
 
 
 class Hdf5Backend(Backend):
@@ -113,17 +117,14 @@ class Hdf5Backend(Backend):
         self._chunk_images = marker.options["chunk_images"]
         self._gzip_level = marker.options["gzip_level"]
         self._row_bytes = marker.row_bytes
-        self._layout = layout_of(marker)
-        self._segments = directory.subdirectory(_SEGMENTS)
         self._commit = directory.open(_COMMIT, os.O_RDWR if writable else os.O_RDONLY)
         self._record = CommitRecord(self._commit)
         self.count = self._record.count
-        self._starts, self._stops = self._list(self.count)
-        self._unsynced = len(self._starts)
-        self._known = Index(self._row_bytes)
-        self._open_files = _files_at_once()
-        self._files: dict[int, File] = {}
-        self._chunked: dict[int, ChunkedImages] = {}
+        self._segments = SegmentFiles(
+            directory.subdirectory(_SEGMENTS), marker, self.count, strict=verify
+        )
+        self._layout = self._segments.layout
+        self._unsynced = len(self._segments.starts)
         self._sound: set[int] = set()  # segments whose labels have been checked
 
     @classmethod
@@ -149,31 +150,8 @@ class Hdf5Backend(Backend):
         directory.write(_COMMIT, INITIAL, durable=marker.durable)
 
     def after_fork(self) -> None:
-        """Let go of what HDF5 has open: it may read at a position that both processes share."""
-        self._chunked.clear()
-
-    def _list(self, count: int) -> tuple[list[int], list[int]]:
-        """Where the committed segments start and stop."""
-        starts, stops = [], []
-        expected = 0
-        path = self._segments.path
-        least = (self._row_bytes or 1) if self._gzip_level is None else 0
-        for start, stop, name in sorted(_parse(self._segments)):
-            if start >= count:
-                break
-            if start != expected or not start < stop <= count:
-                raise DamagedStoreError(f"{path}: {name} does not follow image {expected - 1}")
-            size = self._segments.regular(name).st_size
-            if (stop - start) * least > size:
-                raise DamagedStoreError(f"{path / name} is cut off: {size:,} bytes")
-            starts.append(start)
-            stops.append(stop)
-            expected = stop
-        if expected != count:
-            raise DamagedStoreError(
-                f"{path}: the segment that starts with image {expected} is missing"
-            )
-        return starts, stops
+        """Let go of what HDF5 has open."""
+        self._segments.after_fork()
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -182,77 +160,87 @@ class Hdf5Backend(Backend):
         starts, stops = [], []
         start = self.count
         limit = _SEGMENT_BYTES if self._chunk_images is None else _CHUNKED_BYTES
+        directory, durable = self._segments.directory, self.marker.durable
         for records in split(batches, limit, _SEGMENT_IMAGES):
             stop = start + records.count
-            file = self._segments.new(_segment_name(start, stop))
-            self._write(file, start, records)
-            if self.marker.durable:
-                sync(file.fd)
+            with directory.new(segment_name(start, stop)) as fd:
+                self._write(fd, start, records)
+                if durable:
+                    sync_together(fd, directory)
             starts.append(start)
             stops.append(stop)
             start = stop
         if not starts:
             return
-        if self.marker.durable:
-            self._segments.sync()
-        self._record.commit(start, durable=self.marker.durable)
-        self._starts += starts
-        self._stops += stops
+        self._record.commit(start, durable=durable)
+        self._segments.extend(starts, stops)
         self.count = start
 
-    def _write(self, file: File, start: int, records: Records) -> None:
+    def _write(self, fd: int, start: int, records: Records) -> None:
         sums = np.append(records.checksums, np.uint64(_labels_sum(records.labels, start)))
         columns: list[NDArray[Any]] = [records.labels, sums]
-        if self._chunk_images is not None:
-            columns.append(records.data)  # type: ignore[arg-type]
-            write_all(
-                file.fd,
-                _hdf5_chunks.file_of(self._layout, columns, self._chunk_images, self._gzip_level),
+        if isinstance(records.data, np.ndarray):
+            pixels = memoryview(records.data.data).cast("B")
+            if self._chunk_images is not None:
+                columns.append(records.data)
+                data = _hdf5_chunks.file_of(
+                    self._layout, columns, self._chunk_images, self._gzip_level
+                )
+                write_all(fd, data)
+                return
+            size = len(pixels)
+            parts: Iterator[memoryview | bytes] = (
+                pixels[i : i + _WRITTEN_BYTES] for i in range(0, size, _WRITTEN_BYTES)
             )
-            return
-        size = 0
-        if not isinstance(records.data, np.ndarray):
+        else:
             offsets = np.zeros(records.count + 1, np.uint64)
             np.cumsum([len(data) for data in records.data], out=offsets[1:])
             columns += [offsets, records.shapes]
             size = int(offsets[-1])
+            parts = (b"".join(part.data) for part in split([records], _WRITTEN_BYTES))
         header = self._layout.header(self._layout.rows(records.count, size))
-        write_all(file.fd, b"".join([header, *(column.tobytes() for column in columns)]))
-        if isinstance(records.data, np.ndarray):
-            write_all(file.fd, memoryview(records.data).cast("B"))
-        else:
-            for part in split([records], _WRITTEN_BYTES):
-                write_all(file.fd, b"".join(part.data))
+        front = b"".join([header, *(column.tobytes() for column in columns)])
+        if size <= _JOINED_BYTES:
+            write_all(fd, b"".join([front, *parts]))
+            return
+        write_all(fd, front)
+        offset = len(front)
+        for part in parts:
+            write_all(fd, part)
+            if self.marker.durable:
+                begin_writing(fd, offset, len(part))
+            offset += len(part)
 
     def discard(self, count: int) -> None:
         """Remove the segments from `count` on."""
         self._record.restore(count, durable=self.marker.durable)
         self.count = count
-        kept = bisect_left(self._starts, count)
-        del self._starts[kept:], self._stops[kept:]
-        self._known = self._known.fitted(self._stops)
-        self._sound = {number for number in self._sound if number < kept}
+        self._segments.cut(count)
+        kept = len(self._segments.starts)
         self._unsynced = min(self._unsynced, kept)
-        for start, _, name in _parse(self._segments):
+        self._sound = {number for number in self._sound if number < kept}
+        for start, _, name in self._segments.names():
             if start >= count:
-                self._segments.remove(name)
+                self._segments.directory.remove(name)
 
     def sync(self) -> None:
         """Sync the segments that were written, then the names and the record that lead to them."""
+        segments = self._segments
         for start, stop in zip(
-            self._starts[self._unsynced :], self._stops[self._unsynced :], strict=True
+            segments.starts[self._unsynced :], segments.stops[self._unsynced :], strict=True
         ):
-            self._segments.sync_name(_segment_name(start, stop))
-        self._segments.sync()
+            segments.directory.sync_name(segment_name(start, stop))
+        segments.directory.sync()
         sync(self._commit.fd)
 
     # -- reading -----------------------------------------------------------------------------
 
     def read_one(self, index: int) -> tuple[NDArray[np.uint8] | bytes, Shape, int, int]:
         """Read an image at its place in the file, or with HDF5."""
-        number = bisect_right(self._stops, index)
-        known = self._index()
-        segment = known.segments[number] or self._learn(known, number)
+        segments = self._segments
+        number = bisect_right(segments.stops, index)
+        known = segments.index()
+        segment = known.segments[number] or segments.learn(known, number)
         label, checksum = known.labels.item(index), known.checksums.item(index)
         if self._row_bytes is None:
             data = self._fetch(known, np.array([index]), np.array([number]))[0]
@@ -260,12 +248,12 @@ class Hdf5Backend(Backend):
         shape = self.marker.image_shape
         assert shape is not None
         if self._chunk_images is not None:
-            image = self._chunks(number).read_one(index - self._starts[number])
+            image = self._segments.chunks(number).read_one(index - self._segments.starts[number])
             return image, shape, label, checksum
-        file = self._files.get(number) or self._file(known, number)
+        file = segments.file(known, number)
         image = np.empty(shape, np.uint8)
         position = segment.base + index * self._row_bytes
-        if preadv(file.fd, (image,), position) != self._row_bytes:
+        if preadv(file.fd, (image,), position) != self._row_bytes:  # type: ignore[arg-type]
             raise DamagedStoreError(f"{file.path} ends before image {index}")
         return image, shape, label, checksum
 
@@ -276,22 +264,22 @@ class Hdf5Backend(Backend):
             self._fill(wanted[part], records.part(part))
 
     def _fill(self, wanted: Wanted, records: Records) -> None:
-        known, numbers = self._know(wanted)
+        rows = records.data
+        assert isinstance(rows, np.ndarray)
+        known, numbers = self._segments.know(wanted)
         where = slice(wanted.start, wanted.stop) if isinstance(wanted, range) else wanted
         records.labels[:] = known.labels[where]
         records.checksums[:] = known.checksums[where]
         runs = _runs(wanted, numbers, known.stops)
         if self._chunk_images is not None:
-            self._fill_from_chunks(runs, records.data)
+            self._fill_from_chunks(runs, rows)
             return
-        if len(self._stops) > self._open_files:
-            # Each file is opened once and let go when another takes its place.
+        buffer = memoryview(rows.data).cast("B")
+        step = self._segments.files_per_read(runs.shape[1])
+        if step < runs.shape[1]:  # then each file is opened once
             runs = runs[:, np.argsort(runs[0], kind="stable")]
-            step = max(self._open_files // 8, 1)
-        else:
-            step = _AT_ONCE
         for i in range(0, runs.shape[1], step):
-            self._fill_runs(known, runs[:, i : i + step], memoryview(records.data).cast("B"))
+            self._fill_runs(known, runs[:, i : i + step], buffer)
 
     def _fill_runs(self, known: Index, runs: NDArray[np.int64], buffer: memoryview) -> None:
         """Read consecutive images, each time as many as a run has, into their place."""
@@ -300,7 +288,7 @@ class Hdf5Backend(Backend):
         sizes = (lengths * self._row_bytes).tolist()
         positions = (known.bases[numbers] + firsts * self._row_bytes).tolist()
         begins = (places * self._row_bytes).tolist()
-        files = self._opened(known, numbers)
+        files = self._segments.files(known, numbers)
         views = [buffer[i : i + size] for i, size in zip(begins, sizes, strict=True)]
         done = list(map(preadv, [file.fd for file in files], zip(views), positions))
         if done != sizes:
@@ -309,8 +297,8 @@ class Hdf5Backend(Backend):
 
     def _fill_from_chunks(self, runs: NDArray[np.int64], rows: NDArray[np.uint8]) -> None:
         for number, first, length, place in runs.T.tolist():
-            inside = first - self._starts[number]
-            images = self._chunks(number)
+            inside = first - self._segments.starts[number]
+            images = self._segments.chunks(number)
             try:
                 if length == 1:
                     rows[place] = images.read_one(inside).reshape(-1)
@@ -325,7 +313,7 @@ class Hdf5Backend(Backend):
         self, images: ChunkedImages, inside: int, first: int, length: int, error: Exception
     ) -> StorageError:
         """Which of consecutive images HDF5 could not read, by reading them one by one."""
-        failure = read_error(f"{self._segments.path} cannot be read", error)
+        failure = read_error(f"{self._segments.directory.path} cannot be read", error)
         if not isinstance(failure, DamagedStoreError):
             return failure
         damaged = []
@@ -340,12 +328,12 @@ class Hdf5Backend(Backend):
 
     def fetch(self, wanted: Wanted) -> Records:
         """Read the bytes of each image at their place in the file."""
-        known, numbers = self._know(wanted)
+        known, numbers = self._segments.know(wanted)
         indices = np.asarray(wanted, np.int64)
         if isinstance(wanted, range):
             numbers = np.searchsorted(known.stops, indices, side="right")
         data: list[bytes] = []
-        step = _AT_ONCE if len(self._stops) <= self._open_files else max(self._open_files // 8, 1)
+        step = self._segments.files_per_read(len(indices))
         for start in range(0, len(indices), step):
             part = slice(start, start + step)
             data += self._fetch(known, indices[part], numbers[part])
@@ -354,7 +342,7 @@ class Hdf5Backend(Backend):
     def _fetch(
         self, known: Index, indices: NDArray[np.int64], numbers: NDArray[np.int64]
     ) -> list[bytes]:
-        files = self._opened(known, numbers)
+        files = self._segments.files(known, numbers)
         sizes = known.sizes[indices].tolist()
         data = list(map(pread, [file.fd for file in files], sizes, known.begins[indices].tolist()))
         if list(map(len, data)) != sizes:
@@ -364,7 +352,7 @@ class Hdf5Backend(Backend):
 
     def read_labels(self, wanted: Wanted, *, check: bool) -> NDArray[np.int64]:
         """Read labels; those of a segment are checked once."""
-        known, numbers = self._know(wanted)
+        known, numbers = self._segments.know(wanted)
         for number in set(numbers.tolist()) if check else ():
             self._check_labels(known, number)
         where = slice(wanted.start, wanted.stop) if isinstance(wanted, range) else wanted
@@ -373,117 +361,15 @@ class Hdf5Backend(Backend):
     def _check_labels(self, known: Index, number: int) -> None:
         if number in self._sound:
             return
-        start, stop = self._starts[number], self._stops[number]
+        start, stop = self._segments.starts[number], self._segments.stops[number]
         segment = known.segments[number]
         assert segment is not None
         if _labels_sum(known.labels[start:stop], start) != segment.labels_sum:
             raise DamagedStoreError(
-                f"{self._segments.path / _segment_name(start, stop)}: the labels of images "
-                f"{start} to {stop - 1} are damaged"
+                f"{self._segments.directory.path}: the labels of images {start} to {stop - 1} "
+                "are damaged"
             )
         self._sound.add(number)
-
-    # -- what is known, and open -------------------------------------------------------------
-
-    def _index(self) -> Index:
-        known = self._known
-        if len(known.segments) != len(self._stops):
-            known = self._known = known.fitted(self._stops)
-        return known
-
-    def _know(self, wanted: Wanted) -> tuple[Index, NDArray[np.int64]]:
-        """Open what is wanted and not yet known.
-
-        Returns the numbers of its segments: of a range each once, of indices that of each.
-        """
-        known = self._index()
-        if isinstance(wanted, range):
-            last = bisect_right(self._stops, wanted.stop - 1) if wanted else -1
-            numbers = np.arange(bisect_right(self._stops, wanted.start), last + 1)
-        else:
-            numbers = np.searchsorted(known.stops, wanted, side="right")
-        unknown = numbers[~known.is_known[numbers]]
-        for number in sorted(set(unknown.tolist())):
-            self._learn(known, number)
-        return known, numbers
-
-    def _learn(self, known: Index, number: int) -> Known:
-        """Check a segment, and add what it holds beside its images to the index."""
-        images = self._stops[number] - self._starts[number]
-        if self._chunk_images is not None:
-            columns = self._chunks(number).columns
-            segment = Segment((0, 0), 0, columns)
-        else:
-            file = self._open(number)
-            segment = self._checked(
-                lambda: _hdf5_segment.read(file, images, self._layout, strict=self.verify)
-            )
-            _keep(self._files, number, file, self._open_files)
-        return known.add(number, segment)
-
-    def _open(self, number: int) -> File:
-        return self._segments.open(_segment_name(self._starts[number], self._stops[number]))
-
-    def _checked(self, call: Callable[[], _T]) -> _T:
-        """Call what opens a file with HDF5, which has many ways to say that it is damaged."""
-        try:
-            return call()
-        except _DATA_ERRORS as error:
-            if isinstance(error, StorageError) or not is_ours(error):
-                raise
-            raise read_error(f"a segment in {self._segments.path} cannot be read", error) from error
-
-    def _file(self, known: Index, number: int) -> File:
-        """The open file of a known segment, the same as when that was checked."""
-        file = self._files.get(number)
-        if file is None:
-            file = self._open(number)
-            segment = known.segments[number]
-            status = os.fstat(file.fd)
-            if segment is None or segment.identity != (status.st_dev, status.st_ino):
-                raise DamagedStoreError(f"{file.path} was replaced while the store is open")
-            _keep(self._files, number, file, self._open_files)
-        return file
-
-    def _opened(self, known: Index, numbers: NDArray[np.int64]) -> list[File]:
-        """The open files of known segments, each time it is named."""
-        wanted = numbers.tolist()
-        files = list(map(self._files.get, wanted))
-        if None in files:
-            return [self._file(known, number) for number in wanted]
-        return files  # type: ignore[return-value]
-
-    def _chunks(self, number: int) -> ChunkedImages:
-        """The chunked images of a segment, open and checked."""
-        images = self._chunked.get(number)
-        if images is None:
-            count = self._stops[number] - self._starts[number]
-            images = self._checked(
-                lambda: ChunkedImages(
-                    self._open(number), count, self._layout, compressed=self._gzip_level is not None
-                )
-            )
-            _keep(self._chunked, number, images, _OPEN_CHUNKED)
-        return images
-
-
-def _keep(kept: dict[int, _T], number: int, value: _T, limit: int) -> None:
-    """Keep an open file, and let go of those that have been kept longest; no lock guards them."""
-    kept[number] = value
-    if len(kept) > limit:
-        # They are closed when no thread uses them any more.
-        for old in list(kept)[: -(-limit // 8)]:
-            kept.pop(old, None)
-
-
-def _files_at_once() -> int:
-    """How many files a store keeps open: a quarter of what the system lets this process open."""
-    try:
-        import resource
-    except ImportError:  # pragma: no cover - Windows
-        return 128
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return 4096 if soft == resource.RLIM_INFINITY else min(max(soft // 4, 32), 4096)
 
 
 def _runs(
@@ -516,20 +402,6 @@ def _read_rest(file: File, view: memoryview, position: int) -> None:
 def _labels_sum(labels: NDArray[np.int64], first: int) -> int:
     """The checksum of a segment's labels, the first of which has the index `first`."""
     return (digest(np.ascontiguousarray(labels).data) + first) % 2**64
-
-
-def _segment_name(start: int, stop: int) -> str:
-    return f"{start:08d}-{stop:08d}{_SUFFIX}"
-
-
-def _parse(directory: Directory) -> Iterator[tuple[int, int, str]]:
-    """Start, stop and name of each segment."""
-    for name in directory.names():
-        start, _, stop = name.removesuffix(_SUFFIX).partition("-")
-        if start.isdecimal() and stop.isdecimal():
-            numbers = int(start), int(stop)
-            if name == _segment_name(*numbers):
-                yield *numbers, name
 
 
 # h5py has one lock around all of HDF5, and since 3.14 holds it across a fork by itself. Before, a

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import xxhash
 from numpy.typing import NDArray
 
 import storage_impl
-from storage_impl import hdf5
+from storage_impl._hdf5_files import SegmentFiles
+from storage_impl._hdf5_layout import Layout
 from tests import commit_record
 from tests.contract import COUNT
 from tests.faults_contract import FaultContract
@@ -250,13 +253,13 @@ class TestHdf5(FaultContract):
         with self.create(path, **options) as store:
             store.write_many(images_of(COUNT), labels_of(COUNT))
         store = storage_impl.open_store(path)
-        open_one = hdf5.Hdf5Backend._open
+        open_one = SegmentFiles._open
 
-        def overtaken(backend: Any, number: int) -> Any:
+        def overtaken(files: Any, number: int) -> Any:
             store.close()
-            return open_one(backend, number)
+            return open_one(files, number)
 
-        monkeypatch.setattr(hdf5.Hdf5Backend, "_open", overtaken)
+        monkeypatch.setattr(SegmentFiles, "_open", overtaken)
         np.testing.assert_array_equal(store.read_one(4)[0], images_of(COUNT)[4])
         for file in path.glob("segments/*.h5"):
             h5py.File(file, "r+").close()  # which HDF5 refuses where it is open for reading
@@ -321,6 +324,214 @@ class TestHdf5(FaultContract):
         with pytest.raises(storage_impl.DamagedStoreError):
             with storage_impl.open_store(path, mode) as store:
                 store.verify()
+
+    # -- the format ----------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("shape", "length", "digest"),
+        [
+            (SHAPE, 1944, 0x6ACA34F7E4D3884E),
+            (None, 2488, 0x807F4BD050F8924D),
+        ],
+    )
+    def test_header(self, shape: tuple[int, int, int] | None, length: int, digest: int) -> None:
+        """Every version of HDF5 makes the same header, byte for byte."""
+        layout = Layout(shape)
+        header = layout.header(layout.rows(23, 1234))
+        assert len(header) == layout.header_bytes == length
+        assert xxhash.xxh3_64_intdigest(header) == digest
+
+    @pytest.mark.parametrize("differing", [False, True], ids=["one shape", "shapes differ"])
+    @pytest.mark.parametrize("encoding", ["raw", "png"])
+    def test_segment_of_encoded_or_differing_images(
+        self, path: Path, encoding: str, differing: bool
+    ) -> None:
+        """h5py alone finds the bytes of each image, its shape, label and checksum."""
+        if encoding == "raw" and not differing:
+            pytest.skip("is the layout that all other tests look at")
+        shape = None if differing else SHAPE
+        images = [
+            images_of(1, (5 + i % 3, 7, 3), i)[0] if differing else images_of(1, SHAPE, i)[0]
+            for i in range(9)
+        ]
+        with self.create(path, shape, encoding=encoding) as store:
+            store.write_many(images[:4], labels_of(4))
+            store.write_many(iter(images[4:]), labels_of(5, 4))
+        with storage_impl.open_store(path, verify=True) as store:
+            for one, other in zip(store.read_many([8, 3, 3, 0])[0], (8, 3, 3, 0), strict=True):
+                np.testing.assert_array_equal(one, images[other])
+            for index, image in enumerate(images):
+                np.testing.assert_array_equal(store.read_one(index)[0], image)
+        for first, stop, file in segments(path):
+            with h5py.File(file, "r") as opened:
+                assert set(opened) == {"labels", "checksums", "offsets", "shapes", "data"}
+                np.testing.assert_array_equal(opened["labels"], labels_of(stop - first, first))
+                offsets, data = opened["offsets"][()], opened["data"][()].tobytes()
+                assert opened["data"].id.get_offset() + len(data) == file.stat().st_size
+                for i, index in enumerate(range(first, stop)):
+                    stored = data[offsets[i] : offsets[i + 1]]
+                    assert tuple(opened["shapes"][i]) == images[index].shape
+                    if encoding == "raw":
+                        assert stored == images[index].tobytes()
+                    else:
+                        assert stored.startswith(b"\x89PNG")
+
+    @pytest.mark.parametrize("options", [{"image_shape": None}, {"encoding": "png"}])
+    def test_chunks_of_raw_images_alone(self, path: Path, options: dict[str, Any]) -> None:
+        """Chunks and compression are for raw images of one shape, and for no others."""
+        arguments: dict[str, Any] = {"image_shape": SHAPE, "chunk_images": 2} | options
+        with pytest.raises(storage_impl.InvalidInputError, match="chunk_images.*raw.*one shape"):
+            storage_impl.create_store(path, "hdf5", **arguments)
+        assert not path.exists()
+
+    @pytest.mark.parametrize("differing", [False, True], ids=["one shape", "shapes differ"])
+    def test_segment_of_another_program(self, path: Path, differing: bool) -> None:
+        """A segment that HDF5 wrote again is read, but not where nothing is to be trusted."""
+        with self.create(path, None if differing else SHAPE) as store:
+            store.write_many(images_of(COUNT), labels_of(COUNT))
+        file, _ = segment_of(path, 0)
+        with h5py.File(file, "r") as opened:
+            content = {name: opened[name][()] for name in opened}
+        with h5py.File(file, "w", libver="latest") as opened:
+            for name, data in reversed(content.items()):
+                opened[name] = data
+        with storage_impl.open_store(path) as store:
+            np.testing.assert_array_equal(store.read_many()[0], images_of(COUNT))
+            np.testing.assert_array_equal(store.read_one(7)[0], images_of(COUNT)[7])
+            store.verify()
+        with storage_impl.open_store(path, verify=True) as store:
+            with pytest.raises(storage_impl.DamagedStoreError, match="without verify=True"):
+                store.read_one(7)
+
+    @pytest.mark.parametrize("place", [0, 5, COUNT])
+    @pytest.mark.parametrize("value", [0, 3, 2**63, 2**64 - 1])
+    def test_damaged_offsets(self, path: Path, place: int, value: int) -> None:
+        """Offsets that do not ascend, or lead beyond the data, are damage and never followed."""
+        with self.create(path, None) as store:
+            store.write_many(images_of(COUNT), labels_of(COUNT))
+        if (place, value) == (0, 0):
+            pytest.skip("is the right value")
+        file, offset, _ = place_of(path, 0, "offsets")
+        with open(file, "r+b") as raw:
+            raw.seek(offset + 8 * place)
+            raw.write(value.to_bytes(8, "little"))
+        for verify in (False, True):
+            with storage_impl.open_store(path, verify=verify) as store:
+                with pytest.raises(storage_impl.DamagedStoreError):
+                    store.read_many()
+
+    # -- bad moments ---------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("options", [{"chunk_images": 4}, {"chunk_images": 4, "gzip_level": 1}])
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError, RecursionError])
+    def test_write_of_chunks_interrupted_at_any_line(
+        self, path: Path, options: dict[str, Any], error: type[BaseException], small_chunks: None
+    ) -> None:
+        """What a handler raises comes out as it is, and the store holds whole calls."""
+        with self.create(path, **options) as store:
+            store.write_many(images_of(COUNT), labels_of(COUNT))
+        self.test_write_interrupted_at_any_line(path, error, small_chunks)
+
+    @pytest.mark.parametrize(
+        "read",
+        [
+            lambda store: store.read_many(),
+            lambda store: store.read_many([3, COUNT - 1, 5]),
+            lambda store: store.read_one(COUNT - 1),
+        ],
+        ids=["all", "some", "one"],
+    )
+    def test_truncated_while_it_is_open(
+        self, stored: Path, read: Callable[[storage_impl.ImageStore], object]
+    ) -> None:
+        """A file that another process cuts off is damage, and no signal."""
+        with storage_impl.open_store(stored) as store:
+            store.read_many()
+            file, offset, length = place_of(stored, COUNT - 1, "images")
+            os.truncate(file, offset + length // 2)
+            with pytest.raises(storage_impl.DamagedStoreError, match="ends|cut off"):
+                read(store)
+            np.testing.assert_array_equal(store.read_many(slice(9))[0], images_of(9))
+
+    @pytest.mark.parametrize("options", [{}, {"chunk_images": 2}])
+    def test_more_segments_than_files_may_be_open(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+    ) -> None:
+        """Few files are open at once, however many segments there are and in whatever order."""
+        monkeypatch.setattr("storage_impl._hdf5_files._files_at_once", lambda: 8)
+        monkeypatch.setattr("storage_impl._hdf5_files._OPEN_CHUNKED", 4)
+        with self.create(path, durable=False, **options) as store:
+            for index in range(40):
+                store.write_many(images_of(2, first=2 * index), labels_of(2, 2 * index))
+        order = np.random.default_rng(1).permutation(80)
+        with storage_impl.open_store(path, verify=True) as store:
+            for wanted in (order, np.arange(80), np.repeat(order, 2)):
+                images, labels = store.read_many(wanted)
+                np.testing.assert_array_equal(images, images_of(80)[wanted])
+                np.testing.assert_array_equal(labels, labels_of(80)[wanted])
+                assert len(self.open_segments(path)) <= 8
+            for index in order:
+                np.testing.assert_array_equal(store.read_one(index)[0], images_of(80)[index])
+                assert len(self.open_segments(path)) <= 8
+
+    @staticmethod
+    def open_segments(path: Path) -> list[str]:
+        """The segments that this process has open."""
+        if not os.path.isdir("/proc/self/fd"):
+            pytest.skip("this system does not list open files")
+        found = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
+        names = [os.readlink(link) for link in found if link.is_symlink()]
+        return [name for name in names if name.startswith(str(path / "segments") + "/")]
+
+    def test_segment_replaced_while_the_store_is_open(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A segment that was let go is opened again only if it is the one that was checked."""
+        monkeypatch.setattr("storage_impl._hdf5_files._files_at_once", lambda: 1)
+        with self.create(path) as store:
+            for index in range(3):
+                store.write_one(images_of(1, first=index)[0], index)
+        with storage_impl.open_store(path) as store:
+            store.read_many()
+            file, _ = segment_of(path, 0)
+            shutil.copy(file, path / "other")
+            (path / "other").rename(file)
+            with pytest.raises(storage_impl.DamagedStoreError, match="replaced"):
+                store.read_one(0)
+            np.testing.assert_array_equal(store.read_one(2)[0], images_of(3)[2])
+
+    def test_chunks_that_may_grow(self, path: Path) -> None:
+        """A dataset whose maximal shape is larger than its shape is refused: HDF5 may crash."""
+        with self.create(path, chunk_images=5) as store:
+            store.write_many(images_of(COUNT), labels_of(COUNT))
+        file, _ = segment_of(path, 0)
+        with h5py.File(file, "r+") as opened:
+            images = opened["images"][()]
+            del opened["images"]
+            opened.create_dataset(
+                "images", data=images, chunks=(5, *SHAPE), maxshape=(2**40, *SHAPE)
+            )
+        with storage_impl.open_store(path, verify=True) as store:
+            with pytest.raises(storage_impl.DamagedStoreError, match="may grow"):
+                store.read_many()
+
+    def test_memory_of_a_read(self, path: Path) -> None:
+        """Reading at random takes little memory beside the result, however much is read."""
+        images = np.arange(200_000, dtype=np.uint32).view(np.uint8).reshape(-1, 1, 2, 1)
+        with self.create(path, (1, 2, 1), durable=False) as store:
+            store.write_many(images, np.arange(len(images)))
+        wanted = np.random.default_rng(2).permutation(len(images))
+        out = np.empty(images.shape, np.uint8)
+        with storage_impl.open_store(path) as store:
+            tracemalloc.start()
+            try:
+                labels = store.read_many(wanted, out=out)[1]
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+        np.testing.assert_array_equal(out, images[wanted])
+        known = 16 * len(images)  # labels and checksums, which stay
+        assert peak < labels.nbytes + 8 * len(images) + known + (8 << 20)
 
     @pytest.mark.parametrize(
         "replacement",
