@@ -105,6 +105,8 @@ def _png(data: bytes, found: Header) -> Image.Image:
     palette = transparency = b""
     for kind, start, stop in _image_header.png_chunks(data):
         if kind == b"IDAT":
+            if stop + 4 > len(data):
+                raise ValueError("the PNG file was cut short")
             parts.append(data[start:stop])
         elif parts:  # all pixels are there, and what follows changes none
             break

@@ -7,6 +7,7 @@ The formats are those of the PNG specification (third edition, sections 5.3, 11.
 T.81 (annex B) and the WebP container specification (RFC 9649).
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -23,8 +24,9 @@ _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 4, 6: 4}  # of a colour type, once decoded
 PALETTE = 3  # the colour type
 _JPEG_SIDE = 65_500  # pixels, the limit of libjpeg
-# Each scan of a progressive file is a pass over the whole image, however short. Files have 10.
-_SCANS = 500
+# Each scan of a progressive file, however short, is a pass over the whole image. Most have 10.
+_SCANS = 100
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # where compressed pixels end
 
 
 class Header(NamedTuple):
@@ -94,9 +96,12 @@ def png_header(data: bytes) -> PngHeader:
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The name of each chunk of a PNG file, and where its content begins and ends."""
+    """The name of each chunk of a PNG file, and where its content begins and ends.
+
+    The last may end behind the file, where that was cut short.
+    """
     position = 8
-    while position < len(data):
+    while position + 8 <= len(data):
         length, kind = _CHUNK.unpack_from(data, position)
         yield kind, position + 8, position + 8 + length
         position += 12 + length
@@ -111,10 +116,14 @@ def _png(data: bytes) -> Header:
     channels = _CHANNELS[header.colour]
     has_palette = header.colour != PALETTE
     for kind, start, stop in png_chunks(data):
+        if kind == b"IEND":
+            raise InvalidInputError("the PNG file holds no pixels")
         if kind == b"IDAT":
             if not has_palette:
                 raise InvalidInputError("the PNG file is damaged: it has no palette")
             return Header("png", (header.height, header.width, channels), channels)
+        if stop + 4 > len(data):
+            break
         if kind in (b"IHDR", b"PLTE", b"tRNS") and (
             crc32(data[start - 4 : stop]) != int.from_bytes(data[stop : stop + 4], "big")
         ):
@@ -127,9 +136,7 @@ def _png(data: bytes) -> Header:
                 raise InvalidInputError("the PNG file is damaged: its palette is not valid")
         if kind == b"tRNS" and header.colour == PALETTE:
             channels = 4
-        if kind == b"IEND":
-            break
-    raise InvalidInputError("the PNG file holds no pixels")
+    raise IndexError
 
 
 def _jpeg(data: bytes) -> Header:
@@ -169,11 +176,23 @@ def _jpeg_frame(data: bytes, kind: int, position: int) -> Header:
             f"the JPEG file has {width:,} x {height:,} pixels; up to {_JPEG_SIDE:,} a side are "
             "accepted"
         )
-    if kind == 0xC2 and data.count(b"\xff\xda") > _SCANS:
+    if kind == 0xC2 and data.count(b"\xff\xda") > _SCANS and _scans(data, position) > _SCANS:
         raise InvalidInputError(
             f"the JPEG file has more than {_SCANS} scans, which would take too long to decode"
         )
     return Header("jpeg", (height, width, 1 if components == 1 else 3), components)
+
+
+def _scans(data: bytes, position: int) -> int:
+    """The number of scans of a JPEG file from `position` on."""
+    count = 0
+    while (mark := _MARKER.search(data, position)) is not None:
+        kind = data[mark.end() - 1]
+        if kind == 0xD9:  # the end of the image
+            break
+        count += kind == 0xDA
+        position = mark.end() + int.from_bytes(data[mark.end() : mark.end() + 2], "big")
+    return count
 
 
 def _webp(data: bytes) -> Shape:

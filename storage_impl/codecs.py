@@ -34,7 +34,7 @@ bytes after the end            nothing; `read_encoded` gives them back
 
 These are refused, by what their headers say, before a byte is written: 16 bits a channel (PNG) and
 12 (JPEG); animations; lossless, hierarchical and arithmetic-coded JPEG files; JPEG files of more
-than 500 scans; more than 1 GiB of pixels, or more than 32 MiB that are also more than 1,100 times
+than 100 scans; more than 1 GiB of pixels, or more than 32 MiB that are also more than 1,100 times
 the file's length; files longer than twice their pixels and 16 MiB.
 
 Nothing is decoded when a file is written. A file that is damaged behind its header is stored as it
