@@ -72,7 +72,7 @@ class Batches:
 def one(image: object, label: object, marker: Marker) -> Iterator[Records]:
     """The batch of `write_one`."""
     _check_takes_pixels(marker)
-    checked = _inputs.one_image(image, marker.image_shape)
+    checked = _one_image(image, marker)
     number = _inputs.one_label(label)
     return iter([_of_images([checked], np.array([number], np.int64), marker)])
 
@@ -83,6 +83,8 @@ def of_images(images: Images, labels: Labels, marker: Marker) -> Iterator[Record
     shape = marker.image_shape
     if isinstance(images, np.ndarray):
         _inputs.check_images(images, shape)
+        if shape is None:
+            codecs.check_shape(marker.encoding, images.shape[1:])
         return _of_array(images, _inputs.label_array(labels, len(images)), marker)
     if _inputs.is_text(images) or not isinstance(images, Iterable):
         raise InvalidInputError(
@@ -90,7 +92,7 @@ def of_images(images: Images, labels: Labels, marker: Marker) -> Iterator[Record
             f"images, got {type(images).__name__}"
         )
     gather = _gather_images if marker.row_bytes is None else _gather_rows
-    return gather(*_pairs(images, labels, partial(_inputs.one_image, shape=shape)), marker)
+    return gather(*_pairs(images, labels, partial(_one_image, marker=marker)), marker)
 
 
 def of_encoded(data: Encoded | Iterable[Encoded], labels: Any, marker: Marker) -> Iterator[Records]:
@@ -117,6 +119,13 @@ def _check_takes_pixels(marker: Marker) -> None:
         raise InvalidInputError(
             "the store has the encoding 'mixed' and takes the bytes of files; use write_encoded"
         )
+
+
+def _one_image(image: object, marker: Marker) -> NDArray[np.uint8]:
+    checked = _inputs.one_image(image, marker.image_shape)
+    if marker.image_shape is None:
+        codecs.check_shape(marker.encoding, checked.shape)
+    return checked
 
 
 def _shape_of(data: object, marker: Marker) -> Shape:
@@ -169,8 +178,7 @@ def _of_images(
     if marker.row_bytes is not None:
         rows = np.asarray(images).reshape(len(images), marker.row_bytes)
         return Records(rows, same_shape(len(rows), images[0].shape), labels, _NO_CHECKSUMS)
-    calls = [(image, marker.encoding, marker.options) for image in images]
-    data = codecs.each(codecs.encode, calls, sum(image.nbytes for image in images) // len(images))
+    data = codecs.encode_all(images, marker.encoding, marker.options)
     return _records(data, [image.shape for image in images], labels)
 
 
@@ -209,7 +217,7 @@ def _gather_images(
     """Batches of images that are encoded, or differ in shape."""
 
     def check(image: object) -> tuple[NDArray[np.uint8], int]:
-        checked = _inputs.one_image(image, marker.image_shape).copy()
+        checked = _one_image(image, marker).copy()
         return checked, checked.nbytes
 
     for found, numbers in _gathered(images, labels, check):

@@ -89,7 +89,7 @@ def marker_of(
         )
     shape = _inputs.image_shape(image_shape)
     if shape is not None:
-        codecs.check_channels(encoding, shape[2])
+        codecs.check_shape(encoding, shape)
     marker = Marker(
         kind.name,
         encoding,

@@ -1,22 +1,32 @@
 """What the first bytes of a PNG, JPEG or WebP file say, read without decoding anything.
 
 What a file asks for is known before a decoder sees it: its size, its channels, and whether it is
-of a kind that this package refuses (16 bits a channel, an animation).
+of a kind that this package refuses (see `storage_impl.codecs`).
 
 The formats are those of the PNG specification (third edition, sections 5.3, 11.2 and 11.3), ITU-T
 T.81 (annex B) and the WebP container specification (RFC 9649).
 """
 
+import re
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
+from zlib import crc32
 
 from storage_impl._records import Shape
 from storage_impl.errors import InvalidInputError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
-_CHANNELS_OF_COLOUR_TYPE = {0: 1, 2: 3, 3: 3, 4: 4, 6: 4}  # once decoded: 4 is grey with alpha
-_PALETTE = 3
+_IHDR = struct.Struct(">IIBBBBB")
+_CHUNK = struct.Struct(">I4s")
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 4, 6: 4}  # of a colour type, once decoded
+PALETTE = 3  # the colour type
+_JPEG_SIDE = 65_500  # pixels, the limit of libjpeg
+# Each scan of a progressive file, however short, is a pass over the whole image. Most have 10.
+_SCANS = 100
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # where compressed pixels end
 
 
 class Header(NamedTuple):
@@ -29,10 +39,25 @@ class Header(NamedTuple):
     shape : tuple of int
         (H, W, C) of the decoded pixels: a palette becomes RGB, or RGBA where it has transparency,
         grey with alpha becomes RGBA, CMYK becomes RGB.
+    components : int
+        Channels of the file: of JPEG 1, 3 or 4 (CMYK), else those of `shape`.
     """
 
     encoding: str
     shape: Shape
+    components: int
+
+
+class PngHeader(NamedTuple):
+    """The chunk IHDR of a PNG file: what `decode` needs to know of it."""
+
+    width: int
+    height: int
+    depth: int
+    colour: int
+    compression: int
+    filtering: int
+    interlaced: int
 
 
 def read(data: bytes) -> Header:
@@ -45,57 +70,129 @@ def read(data: bytes) -> Header:
     """
     try:
         if data[:8] == _PNG:
-            return Header("png", _png(data))
+            return _png(data)
         if data[:3] == _JPEG:
-            return Header("jpeg", _jpeg(data))
+            return _jpeg(data)
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            return Header("webp", _webp(data))
+            shape = _webp(data)
+            return Header("webp", shape, shape[2])
     except (struct.error, IndexError):
-        raise InvalidInputError("the file ends within its header") from None
-    raise InvalidInputError("it is no PNG, JPEG or WebP file")
+        raise InvalidInputError("the file ends within its header; it was cut short") from None
+    raise InvalidInputError("the bytes are no PNG, JPEG or WebP file")
 
 
-def _png(data: bytes) -> Shape:
-    length, kind, width, height, depth, colour = struct.unpack_from(">I4sIIBB", data, 8)
-    if kind != b"IHDR" or length != 13 or colour not in _CHANNELS_OF_COLOUR_TYPE:
-        raise InvalidInputError("the PNG file has no valid header")
-    if depth == 16:
-        raise InvalidInputError("PNG files of 16 bits a channel are refused; convert to 8 bits")
-    channels = _CHANNELS_OF_COLOUR_TYPE[colour]
-    position = 8 + 12 + length
-    while (chunk := struct.unpack_from(">I4s", data, position))[1] not in (b"IDAT", b"IEND"):
-        if chunk[1] == b"acTL":
-            raise InvalidInputError("animated PNG files are refused; store their frames")
-        if chunk[1] == b"tRNS" and colour == _PALETTE:
+def png_header(data: bytes) -> PngHeader:
+    """The header of a PNG file; InvalidInputError if it is none."""
+    if data[:16] != _PNG + b"\0\0\0\rIHDR":
+        raise InvalidInputError("the bytes are no PNG file: they do not begin with its header")
+    header = PngHeader(*_IHDR.unpack_from(data, 16))
+    if (
+        header.depth not in _DEPTHS.get(header.colour, ())
+        or header[4:6] != (0, 0)
+        or header.interlaced > 1
+    ):
+        raise InvalidInputError("the PNG file is damaged: its header is not valid")
+    return header
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The name of each chunk of a PNG file, and where its content begins and ends.
+
+    The last may end behind the file, where that was cut short.
+    """
+    position = 8
+    while position + 8 <= len(data):
+        length, kind = _CHUNK.unpack_from(data, position)
+        yield kind, position + 8, position + 8 + length
+        position += 12 + length
+
+
+def _png(data: bytes) -> Header:
+    header = png_header(data)
+    if header.depth == 16:
+        raise InvalidInputError(
+            "the PNG file has 16 bits a channel; files of up to 8 are accepted, convert it first"
+        )
+    channels = _CHANNELS[header.colour]
+    has_palette = header.colour != PALETTE
+    for kind, start, stop in png_chunks(data):
+        if kind == b"IEND":
+            raise InvalidInputError("the PNG file holds no pixels")
+        if kind == b"IDAT":
+            if not has_palette:
+                raise InvalidInputError("the PNG file is damaged: it has no palette")
+            return Header("png", (header.height, header.width, channels), channels)
+        if stop + 4 > len(data):
+            break
+        if kind in (b"IHDR", b"PLTE", b"tRNS") and (
+            crc32(data[start - 4 : stop]) != int.from_bytes(data[stop : stop + 4], "big")
+        ):
+            raise InvalidInputError(f"the PNG file is damaged: {kind.decode()} fails its checksum")
+        if kind == b"acTL":
+            raise InvalidInputError("the PNG file is an animation; store its frames one by one")
+        if kind == b"PLTE" and header.colour == PALETTE:
+            has_palette = True
+            if not 0 < stop - start <= 768 or (stop - start) % 3:
+                raise InvalidInputError("the PNG file is damaged: its palette is not valid")
+        if kind == b"tRNS" and header.colour == PALETTE:
             channels = 4
-        position += 12 + chunk[0]
-    return height, width, channels
+    raise IndexError
 
 
-def _jpeg(data: bytes) -> Shape:
+def _jpeg(data: bytes) -> Header:
     position = 2
     while True:
         while data[position] == 0xFF and data[position + 1] == 0xFF:  # fill bytes
             position += 1
         mark, kind = data[position], data[position + 1]
-        if mark != 0xFF:
-            raise InvalidInputError("the JPEG file has no valid header")
-        # SOF0 to SOF15 but for DHT, JPG and DAC, which have numbers among them.
+        if mark != 0xFF or kind in (0x00, 0xD8, 0xD9, 0xDA):
+            raise InvalidInputError("the JPEG file is damaged: it has no valid header")
+        # SOF0 to SOF15 except DHT, JPG and DAC, which have numbers among them.
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            depth, height, width, components = struct.unpack_from(">BHHB", data, position + 4)
-            if depth != 8:
-                raise InvalidInputError(f"JPEG files of {depth} bits a channel are refused")
-            if components not in (1, 3, 4) or not height:
-                raise InvalidInputError("the JPEG file has no valid header")
-            return height, width, 1 if components == 1 else 3
-        if kind == 0xDA:  # the pixels
-            raise InvalidInputError("the JPEG file has no valid header")
+            return _jpeg_frame(data, kind, position + 4)
         position += 2
-        if not (kind == 0x01 or 0xD0 <= kind <= 0xD8):  # those have no content
+        if not (kind == 0x01 or 0xD0 <= kind <= 0xD7):  # those have no content
             length = struct.unpack_from(">H", data, position)[0]
             if length < 2:
-                raise InvalidInputError("the JPEG file has no valid header")
+                raise InvalidInputError("the JPEG file is damaged: it has no valid header")
             position += length
+
+
+def _jpeg_frame(data: bytes, kind: int, position: int) -> Header:
+    depth, height, width, components = struct.unpack_from(">BHHB", data, position)
+    if depth != 8:
+        raise InvalidInputError(
+            f"the JPEG file has {depth} bits a channel; files of 8 are accepted, convert it first"
+        )
+    if kind > 0xC2:  # all but baseline, extended and progressive
+        raise InvalidInputError(
+            "the JPEG file is lossless, hierarchical or arithmetic-coded; baseline and progressive "
+            "files are accepted, convert it first"
+        )
+    if components not in (1, 3, 4) or not height or not width:
+        raise InvalidInputError("the JPEG file is damaged: it has no valid header")
+    if max(height, width) > _JPEG_SIDE:
+        raise InvalidInputError(
+            f"the JPEG file has {width:,} x {height:,} pixels; up to {_JPEG_SIDE:,} a side are "
+            "accepted"
+        )
+    if kind == 0xC2 and data.count(b"\xff\xda") > _SCANS and _scans(data, position) > _SCANS:
+        raise InvalidInputError(
+            f"the JPEG file has more than {_SCANS} scans, which would take too long to decode"
+        )
+    return Header("jpeg", (height, width, 1 if components == 1 else 3), components)
+
+
+def _scans(data: bytes, position: int) -> int:
+    """The number of scans of a JPEG file from `position` on."""
+    count = 0
+    while (mark := _MARKER.search(data, position)) is not None:
+        kind = data[mark.end() - 1]
+        if kind == 0xD9:  # the end of the image
+            break
+        count += kind == 0xDA
+        position = mark.end() + int.from_bytes(data[mark.end() : mark.end() + 2], "big")
+    return count
 
 
 def _webp(data: bytes) -> Shape:
@@ -103,7 +200,7 @@ def _webp(data: bytes) -> Shape:
     if kind == b"VP8X":
         flags = data[20]
         if flags & 0x02:
-            raise InvalidInputError("animated WebP files are refused; store their frames")
+            raise InvalidInputError("the WebP file is an animation; store its frames one by one")
         width = int.from_bytes(data[24:27], "little") + 1
         height = int.from_bytes(data[27:30], "little") + 1
         if len(data) < 30:
@@ -117,4 +214,4 @@ def _webp(data: bytes) -> Shape:
         start, width, height = struct.unpack_from("<3sHH", data, 23)
         if start == b"\x9d\x01\x2a":
             return height & 0x3FFF, width & 0x3FFF, 3
-    raise InvalidInputError("the WebP file has no valid header")
+    raise InvalidInputError("the WebP file is damaged: it has no valid header")

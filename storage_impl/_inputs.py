@@ -18,8 +18,8 @@ from storage_impl.errors import InvalidIndexError, InvalidInputError
 
 CHANNELS = (1, 3, 4)
 _INT64 = np.iinfo(np.int64)
-_MAX_SIDE = 1 << 24
-_MAX_BYTES = 1 << 30
+MAX_SIDE = 1 << 24  # pixels
+MAX_BYTES = 1 << 30  # of pixels
 
 Images = NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
 Labels = NDArray[np.integer[Any]] | Iterable[int]
@@ -36,13 +36,13 @@ def image_shape(value: object) -> Shape | None:
         raise InvalidInputError(
             f"image_shape must be None or three integers (height, width, channels), got {value!r}"
         ) from None
-    if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
         raise InvalidInputError(
-            f"image_shape must have sides of 1 to {_MAX_SIDE:,} pixels, got {value!r}"
+            f"image_shape must have sides of 1 to {MAX_SIDE:,} pixels, got {value!r}"
         )
     if channels not in CHANNELS:
         raise InvalidInputError(f"image_shape must have 1, 3 or 4 channels, got {value!r}")
-    if height * width * channels > _MAX_BYTES:
+    if height * width * channels > MAX_BYTES:
         raise InvalidInputError(f"image_shape must be at most 1 GiB of pixels, got {value!r}")
     return height, width, channels
 

@@ -423,9 +423,11 @@ class ImageStore:  # numpydoc ignore=PR01
             self._check_one(index, data, shape, label, stored)
         if self._row_bytes is not None:
             return data, label  # type: ignore[return-value]
-        image = _decode(data, self.encoding, shape)  # type: ignore[arg-type]
-        if isinstance(image, codecs.DecodeError):
-            raise DamagedImageError(f"cannot be decoded in {self.path}: {image}", [index])
+        try:
+            image = codecs.decode(data, self.encoding, shape)  # type: ignore[arg-type]
+        except codecs.DecodeError as error:
+            reason = f"cannot be decoded in {self.path}: {error}"
+            raise DamagedImageError(reason, [index]) from error
         return image.copy(), label
 
     def read_encoded(self, index: SupportsIndex) -> tuple[bytes, int]:
@@ -756,11 +758,7 @@ class ImageStore:  # numpydoc ignore=PR01
     def _decoded(self, wanted: Wanted, records: Records) -> list[Image]:
         """The pixels of stored images; arrays may be read-only."""
         shapes: list[Shape] = list(map(tuple, records.shapes.tolist()))
-        size = sum(height * width * channels for height, width, channels in shapes) // len(shapes)
-        calls = [
-            (data, self.encoding, shape) for data, shape in zip(records.data, shapes, strict=True)
-        ]
-        found = codecs.each(_decode, calls, size)
+        found = codecs.decode_all(records.data, self.encoding, shapes)
         failed = [i for i, image in enumerate(found) if isinstance(image, codecs.DecodeError)]
         if failed:
             reason = f"cannot be decoded in {self.path}: {found[failed[0]]}"
@@ -784,13 +782,6 @@ class ImageStore:  # numpydoc ignore=PR01
             self._lock = None
         if self._backend is not None:
             self._backend.after_fork()
-
-
-def _decode(data: bytes, encoding: str, shape: Shape) -> Image | codecs.DecodeError:
-    try:
-        return codecs.decode(data, encoding, shape)
-    except codecs.DecodeError as error:
-        return error
 
 
 _stores: "weakref.WeakSet[ImageStore]" = weakref.WeakSet()
