@@ -68,8 +68,18 @@ class StoreDataset(Dataset[tuple[Any, Any]]):
 def collate(samples: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
     """Make images and labels of samples of a `StoreDataset`, for DataLoader's `collate_fn`.
 
-    The images become one tensor or array; those of a store of differing sizes stay a list, unless
-    a transform gives them one size. The labels become one tensor or array of int64.
+    Parameters
+    ----------
+    samples : sequence of (image, label)
+        What `StoreDataset` gave for a batch of indices.
+
+    Returns
+    -------
+    images : Tensor, ndarray or list
+        One tensor or array; a list of them where a store has differing sizes, unless a transform
+        gives them one size.
+    labels : Tensor or ndarray
+        (N,) int64.
     """
     if isinstance(samples, Batch):
         return samples.images, samples.labels
@@ -131,18 +141,46 @@ class ResumableBatchSampler(Sampler[list[int]]):
             yield indices
 
     def consume(self, loader: Iterable[Any]) -> Iterator[Any]:
-        """Yield what a DataLoader yields, and count it: a state goes on after the last item."""
+        """Yield what a DataLoader yields, and count it: a state goes on after the last item.
+
+        Parameters
+        ----------
+        loader : DataLoader
+            One whose `batch_sampler` is this sampler.
+
+        Yields
+        ------
+        object
+            A batch.
+        """
         epoch = self.epoch
         for batch, item in enumerate(loader, self.batch + 1):
             self.epoch, self.batch = epoch + batch // self._rounds, batch % self._rounds
             yield item
 
     def state_dict(self) -> dict[str, int]:
-        """Return the place in the order, the same for all ranks."""
+        """Return the place in the order, the same for all ranks.
+
+        Returns
+        -------
+        dict
+            For `load_state_dict`: numbers by name.
+        """
         return {name: value for name, value in asdict(self).items() if name != "rank"}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on after the batch of `state`; `InvalidInputError` if it is of another order."""
+        """Go on after the batch of a state.
+
+        Parameters
+        ----------
+        state : mapping of str to int
+            What `state_dict` returned.
+
+        Raises
+        ------
+        InvalidInputError
+            The state is of another order: the sampler was made in another way.
+        """
         here = self.state_dict() | {name: state[name] for name in ("epoch", "batch")}
         if here != state:
             raise InvalidInputError(f"the state is of another order: {state}, here {here}")
