@@ -174,6 +174,7 @@ class Reader(Worker):
         self.store = store
         self.part = part
         count = len(range(len(store))[part])
+        assert store.image_shape is not None
         self.images = np.zeros((count, *store.image_shape), np.uint8)
 
     def read(self) -> None:

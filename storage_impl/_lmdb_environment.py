@@ -1,9 +1,9 @@
 """LMDB environments, shared by the stores, threads and forks of a process.
 
 LMDB allows a process one environment of a file, none that crosses a fork, and none to be closed
-while it is in use. So all stores of a file share one `OpenFile`. Nobody holds a lock, for a signal's
-handler or a finalizer may come between any two steps of a thread, and would wait for the thread it
-interrupted. Instead, each operation leaves a token where all can see it while it lasts. Whoever
+while it is in use. So all stores of a file share one `OpenFile`. Nobody holds a lock, for the
+handler of a signal or a finalizer may come between any two steps of a thread, and would wait for
+the thread it interrupted. Instead, each operation leaves a token where all can see it while it lasts. Whoever
 opens or closes an environment announces it, then looks for tokens of other threads:
 
 - A fork waits until other threads have ended their operations, then closes all environments, which

@@ -200,7 +200,7 @@ class LmdbBackend(Backend):
         put = self._rows if isinstance(part.data, np.ndarray) else self._values
         for start, values in put(part):
             keys = _keys(np.arange(first + start, first + start + len(values)))
-            records = list(zip(keys, values, strict=True))
+            records = cast("list[tuple[bytes, bytes]]", list(zip(keys, values, strict=True)))
             # Appended, they fill each page; else one that holds two is left with one.
             _, added = cursor.putmulti(records, append=True)
             if added < len(values):  # LMDB skips a key that is not beyond the last
