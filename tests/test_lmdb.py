@@ -1,5 +1,6 @@
 """The contract, and what is special to LMDB."""
 
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,9 @@ def key(number: int) -> bytes:
 def databases(path: Path, write: bool = False) -> Iterator[tuple[Any, Any, Any]]:
     """A transaction and the databases of images and of labels."""
     with (
-        lmdb.open(str(path), create=False, readonly=not write, max_dbs=2, map_size=1 << 28) as env,
+        lmdb.open(
+            os.fsencode(path), create=False, readonly=not write, max_dbs=2, map_size=1 << 28
+        ) as env,
         env.begin(write=write) as transaction,
     ):
         images, labels = (
