@@ -1,10 +1,10 @@
 """LMDB environments, shared by the stores, threads and forks of a process.
 
 LMDB allows a process one environment of a file, none that crosses a fork, and none to be closed
-while it is in use. So all stores of a file share one `OpenFile`. Nobody holds a lock, for the
-handler of a signal or a finalizer may come between any two steps of a thread, and would wait for
-the thread it interrupted. Instead, each operation leaves a token where all can see it while it lasts. Whoever
-opens or closes an environment announces it, then looks for tokens of other threads:
+while it is in use. So all stores of a file share one `OpenFile`. Nobody holds a lock, for a
+signal's handler or a finalizer may come between any two steps of a thread, and would wait for the
+thread it interrupted. Instead, each operation leaves a token where all can see it while it lasts.
+Whoever opens or closes an environment announces it, then looks for tokens of other threads:
 
 - A fork waits until other threads have ended their operations, then closes all environments, which
   open again when they are next used. One that the forking thread itself is using (it forks in a
@@ -19,9 +19,9 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from threading import get_ident
 from typing import TypeVar, TypeVarTuple
+from weakref import ref
 
 import lmdb
 
@@ -32,6 +32,7 @@ from storage_impl.errors import (
     ReadFailedError,
     ReadOnlyStoreError,
     StoreFullError,
+    is_ours,
 )
 
 if sys.platform == "linux":
@@ -56,6 +57,16 @@ _Arguments = TypeVarTuple("_Arguments")
 _Key = tuple[int, int]
 
 
+class _Operation:
+    """A token: what it stands for is in progress while it lives and its mark can be seen.
+
+    An interrupt may come in the way of whatever cleans up; with the frame that it ended, the token
+    dies.
+    """
+
+    __slots__ = ("__weakref__",)
+
+
 class OpenFile:
     """What this process has open of a data file.
 
@@ -77,30 +88,42 @@ class OpenFile:
         self.locks = False  # whether LMDB keeps from a writer the pages that a reader needs
         self.failed = False  # LMDB refuses to go on with it
         self.foreign = False  # it belongs to the parent of this process
-        self.users: set[Environment] = set()
-        self.active: dict[object, int] = {}  # the operations in progress, and their threads
-        self.changing: dict[str, tuple[object, int]] = {}
+        self.users: dict[ref[Environment], None] = {}
+        self.active: dict[ref[_Operation], int] = {}  # what is in progress, and in which threads
+        self.changing: dict[str, tuple[ref[_Operation], int]] = {}
 
-    def claim(self, token: object) -> tuple[object, int]:
+    def claim(self, mark: "ref[_Operation]") -> tuple["ref[_Operation]", int]:
         """Announce a change of the environment, or learn who is changing it."""
-        return self.changing.setdefault("by", (token, get_ident()))
+        while True:
+            changing = self.changing
+            claim = changing.setdefault("by", (mark, get_ident()))
+            if claim[0]() is not None:
+                return claim
+            if self.changing is changing:  # nothing can come in between
+                self.changing = {}
 
-    def unclaim(self, token: object) -> None:
-        """Take back a claim that this token may have."""
-        if self.changing.get("by", (None,))[0] is token:
-            del self.changing["by"]
+    def unclaim(self, mark: "ref[_Operation]") -> None:
+        """Take back a claim, if it was made."""
+        if self.changing.get("by", (None,))[0] is mark:
+            self.changing = {}
+
+    def operations(self) -> "list[tuple[ref[_Operation], int]]":
+        """What is in progress, and in which threads."""
+        return [item for item in list(self.active.items()) if item[0]() is not None]
 
     def others(self) -> bool:
         """Whether other threads have operations in progress."""
         me = get_ident()
-        return any(thread != me for thread in list(self.active.values()))
+        return any(thread != me for _, thread in self.operations())
 
-    def interrupted(self, token: object) -> bool:
-        """Whether this thread has an operation in progress besides that of `token`."""
+    def interrupted(self, mark: "ref[_Operation]") -> bool:
+        """Whether this thread has an operation in progress besides that of `mark`."""
         me = get_ident()
-        return any(
-            thread == me and other is not token for other, thread in list(self.active.items())
-        )
+        return any(thread == me and other is not mark for other, thread in self.operations())
+
+    def is_used(self) -> bool:
+        """Whether a store has it open."""
+        return any(user() is not None for user in list(self.users))
 
 
 # By device and inode of the data file.
@@ -114,13 +137,14 @@ _forks: dict[object, int] = {}  # under way, and their threads
 def create(directory: Directory, key: bytes, value: bytes, *, durable: bool) -> None:
     """Make an environment of the databases "images" and "labels" that holds one record."""
     _allocate_lock_file(directory)
-    file, token = OpenFile(), object()
+    file, token = OpenFile(), _Operation()
+    mark = ref(token)
     place = (-1, id(file))
     while True:
         try:
             _files[place] = file  # where a fork sees it
-            file.active[token] = get_ident()
-            if not _must_wait(token):
+            file.active[mark] = get_ident()
+            if not _must_wait(mark):
                 _create(directory, key, value, durable)
                 return
         finally:
@@ -163,6 +187,7 @@ class Environment:
         self._durable = durable
         self._unchecked = verify
         self._closed = False
+        self._mark = ref(self)
         status = directory.regular(_DATA)
         self._key = status.st_dev, status.st_ino
         self._file = OpenFile()
@@ -186,13 +211,14 @@ class Environment:
         may be called again, with a larger map.
         """
         while True:
-            file, token, too_small = self._file, object(), 0
+            file, token, too_small = self._file, _Operation(), 0
+            mark = ref(token)
             try:
-                file.active[token] = get_ident()
+                file.active[mark] = get_ident()
                 env = file.env
                 if (
                     env is not None
-                    and not ((_forks or file.changing) and _must_wait(token, file))
+                    and not ((_forks or file.changing) and _must_wait(mark, file))
                     and not (write and (file.failed or not file.writable))
                 ):
                     txn = env.begin(write=write, buffers=True)
@@ -222,7 +248,7 @@ class Environment:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
                 raise
             finally:
-                file.active.pop(token, None)
+                file.active.pop(mark, None)
                 if self._closed:
                     self.close()
             self._prepare(too_small)
@@ -245,61 +271,66 @@ class Environment:
         self._closed = True
         for file in (self._file, _files.get(self._key)):
             if file is not None:
-                file.users.discard(self)
+                file.users.pop(self._mark, None)
                 self._close_unless_used(file)
 
+    def __del__(self) -> None:
+        self.close()
+
     def _close_unless_used(self, file: OpenFile) -> None:
-        token = object()
-        while file.env is not None and not file.users and not file.active:
+        token = _Operation()
+        mark = ref(token)
+        while file.env is not None and not file.is_used() and not file.operations():
             try:
-                file.active[token] = get_ident()
-                if _forks or file.claim(token)[0] is not token:
+                file.active[mark] = get_ident()
+                if _forks or file.claim(mark)[0] is not mark:
                     return  # a fork closes it, and whoever changes it uses it
-                if not file.users and len(file.active) == 1:
+                if not file.is_used() and len(file.operations()) == 1:
                     env, file.env = file.env, None
-                    if len(file.active) > 1:
+                    if len(file.operations()) > 1:
                         file.env = env  # an operation has just begun
                     else:
                         env.close()
                         _files.pop(self._key, None)
             finally:
-                file.unclaim(token)
-                file.active.pop(token, None)
+                file.unclaim(mark)
+                file.active.pop(mark, None)
 
     def _prepare(self, too_small: int = 0) -> None:
         """Wait while others want the environment for themselves, and have it open.
 
         Opened again, its map is longer than `too_small` if that can be had.
         """
-        token = object()
+        token = _Operation()
+        mark = ref(token)
         file = self._file
         try:
             while True:
                 file = _files.get(self._key) or _files.setdefault(self._key, OpenFile())
                 try:
-                    file.users.add(self)
-                    file.active[token] = get_ident()
-                    if self._is_prepared(file, token, too_small):
+                    file.users[self._mark] = None
+                    file.active[mark] = get_ident()
+                    if self._is_prepared(file, mark, too_small):
                         self._file = file
                         return
                 finally:
-                    file.active.pop(token, None)
+                    file.active.pop(mark, None)
                 time.sleep(_PAUSE)
         finally:
-            file.unclaim(token)
+            file.unclaim(mark)
 
-    def _is_prepared(self, file: OpenFile, token: object, too_small: int) -> bool:
-        interrupted = file.interrupted(token)
-        if _must_wait(token):
-            file.unclaim(token)
+    def _is_prepared(self, file: OpenFile, mark: "ref[_Operation]", too_small: int) -> bool:
+        interrupted = file.interrupted(mark)
+        if _must_wait(mark):
+            file.unclaim(mark)
             return False
-        claimant, thread = file.claim(token)
-        if claimant is not token:
+        claimant, thread = file.claim(mark)
+        if claimant is not mark:
             if interrupted or thread == get_ident():
                 raise self._interrupted()
             return False
         if _files.get(self._key) is not file:  # closed meanwhile
-            file.unclaim(token)
+            file.unclaim(mark)
             return False
         if file.env is not None:
             fits = file.writable or not self.writable
@@ -321,7 +352,7 @@ class Environment:
     def _open(self, file: OpenFile, too_small: int) -> bool:
         old, env = _inherited.get(self._key, (None, None))
         if old is not None:
-            if old.active:
+            if old.operations():
                 raise self._interrupted()
             del _inherited[self._key]
             if env is not None:
@@ -451,17 +482,18 @@ class Environment:
         return ReadFailedError(errno.ENOMEM, what)
 
 
-def _must_wait(token: object, file: OpenFile | None = None) -> bool:
+def _must_wait(mark: "ref[_Operation]", file: OpenFile | None = None) -> bool:
     """Whether an operation may not begin yet: a fork is under way, or a change of its file.
 
     Neither waits for the thread that it is in; and one whose operation was interrupted, by the
     handler of a signal, has to go on, for both wait until that operation has ended.
     """
     me = get_ident()
-    waits = file is not None and file.changing.get("by", (None, me))[1] != me
+    claim = None if file is None else file.changing.get("by")
+    waits = claim is not None and claim[0]() is not None and claim[1] != me
     if not waits and all(thread == me for thread in list(_forks.values())):
         return False
-    return not any(file.interrupted(token) for file in list(_files.values()))
+    return not any(file.interrupted(mark) for file in list(_files.values()))
 
 
 def _path(directory: Directory) -> bytes:
@@ -484,7 +516,11 @@ def _allocate_lock_file(directory: Directory, *, must: bool = True) -> bool:
     try:
         file = directory.open(_LOCK, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        if must or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if (
+            must
+            or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS)
+            or not is_ours(error)
+        ):
             raise
         return False
     status = os.fstat(file.fd)
@@ -501,10 +537,13 @@ if sys.platform == "linux":
 
     def _keep_in_place(fd: int) -> None:
         """Have an empty file written to where it is: btrfs needs new blocks for each write else."""
-        with suppress(OSError):  # most file systems do that anyway, and refuse to be told
+        try:
             flags = int.from_bytes(fcntl.ioctl(fd, _GET_FLAGS, bytes(8)), sys.byteorder)
             flags |= _NO_COPY_ON_WRITE
             fcntl.ioctl(fd, _SET_FLAGS, flags.to_bytes(8, sys.byteorder))
+        except OSError as error:  # most file systems do that anyway, and refuse to be told
+            if not is_ours(error):
+                raise
 
 else:
 
@@ -517,11 +556,11 @@ def _before_fork() -> None:
     while any(file.others() for file in list(_files.values())):
         time.sleep(_PAUSE)
     for key, file in list(_files.items()):
-        if not file.active:
+        if not file.operations():
             env, file.env = file.env, None
             if env is not None:
                 env.close()
-            if not file.users:
+            if not file.is_used():
                 del _files[key]
 
 
@@ -534,7 +573,7 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     for key, file in _files.items():
-        if file.active:
+        if file.operations() or file.env is not None:
             _inherited[key] = file, file.env
             file.env, file.foreign = None, True
     _files.clear()

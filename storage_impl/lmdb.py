@@ -35,7 +35,6 @@ map, are checked where the store is opened with ``verify=True``, and by `verify`
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import ClassVar, cast
 
@@ -51,7 +50,7 @@ from storage_impl._lmdb_environment import Environment, OpenFile, create
 from storage_impl._marker import FORMAT_VERSION, Marker, Options
 from storage_impl._records import Records, Shape
 from storage_impl.backend import Backend, Wanted
-from storage_impl.errors import DamagedImageError, DamagedStoreError
+from storage_impl.errors import DamagedImageError, DamagedStoreError, is_ours
 
 _COMMIT = "commit"
 _META_KEY = b"storage_impl"
@@ -189,8 +188,11 @@ class LmdbBackend(Backend):
         if waiting is not None:
             self._env.run(self._put, first, waiting, True, write=True)
             self.count = first + waiting.count
-            with suppress(OSError):  # LMDB's own count has been committed
+            try:
                 self._record.commit(self.count, durable=False)
+            except OSError as error:  # LMDB's own count has been committed
+                if not is_ours(error):
+                    raise
 
     def _put(
         self, txn: lmdb.Transaction, databases: OpenFile, first: int, part: Records, last: bool
