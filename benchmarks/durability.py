@@ -5,9 +5,7 @@ ways. A store that is not durable syncs when it is closed: `time_write_close` co
 is the figure for a program that needs its images on the disk at its end.
 """
 
-import os
-
-from benchmarks.common import BACKENDS, StoreSuite, facts, version
+from benchmarks.common import BACKENDS, StoreSuite, facts, sync, version
 
 
 class DurableSuite(StoreSuite):
@@ -16,30 +14,22 @@ class DurableSuite(StoreSuite):
     params = (BACKENDS, (True, False))
     param_names = ("backend", "durable")
 
-    count: int
-
-    def setup(self, backend: str, durable: bool) -> None:
-        """Open an empty store; once in a process, write to it and look at what is there."""
-        self.open_empty(backend, durable)
-        if self.first:
-            self.write()
-            self.compare(self.store)
-            self.teardown()
-            self.open_empty(backend, durable)
-
-    def open_empty(self, backend: str, durable: bool) -> None:
-        """Start a sample with an empty store, and nothing else that waits for the disk."""
-        self.begin(self.count)
+    def prepare(self, backend: str, durable: bool) -> None:
+        """Open an empty store; nothing else waits for the disk."""
         self.store = self.new_store(backend, durable=durable)
-        if hasattr(os, "sync"):
-            os.sync()
+        sync()
+
+    def check(self, backend: str, durable: bool) -> None:
+        """Raise RuntimeError unless what is written is there."""
+        self.write()
+        self.compare(self.store)
 
     def write(self) -> None:
         """Write all images."""
         raise NotImplementedError
 
 
-class WriteOneByOne(DurableSuite):
+class OneByOne(DurableSuite):
     """`write_one` of each of 100 images into an empty store that is open."""
 
     count = 100
@@ -51,12 +41,12 @@ class WriteOneByOne(DurableSuite):
             self.store.write_one(image, label)
 
     @facts(images=100)
-    def time_write(self, backend: str, durable: bool) -> None:
+    def time_write_100(self, backend: str, durable: bool) -> None:
         """Write 100 images."""
         self.write()
 
     @facts(images=100)
-    def time_write_close(self, backend: str, durable: bool) -> None:
+    def time_write_100_close(self, backend: str, durable: bool) -> None:
         """Write 100 images, and close the store."""
         self.write()
         self.store.close()
@@ -76,12 +66,12 @@ class WriteBatches(DurableSuite):
             self.store.write_many(self.images[here], self.labels[here])
 
     @facts(images=500)
-    def time_write(self, backend: str, durable: bool) -> None:
+    def time_write_500(self, backend: str, durable: bool) -> None:
         """Write 500 images."""
         self.write()
 
     @facts(images=500)
-    def time_write_close(self, backend: str, durable: bool) -> None:
+    def time_write_500_close(self, backend: str, durable: bool) -> None:
         """Write 500 images, and close the store."""
         self.write()
         self.store.close()

@@ -98,8 +98,8 @@ class Hdf5Store(ImageStore):  # numpydoc ignore=PR02
     0.6, 18 and 1.01; ``chunk_images=16`` 2.7, 1.2, 19 and 1.01; ``chunk_images=64`` 2.2, 1.1, 32
     and 1.02; ``chunk_images=16, gzip_level=6`` 78, 23, 299 and 0.95. HDF5 keeps chunks that it has
     read, as long as they fit its cache, and the next image of one costs less. Measured by
-    `Hdf5Layout` of benchmarks/tuning.py, on a store that was just opened; the intervals, machine
-    and versions are in docs/findings.md.
+    `Hdf5Layout` of benchmarks/tuning_hdf5.py, on a store that was just opened; the intervals,
+    machine and versions are in docs/findings.md.
     """
 
     backend = "hdf5"

@@ -86,8 +86,8 @@ class PngStore(ImageStore):  # numpydoc ignore=PR02
     pixels a side: level 0 takes 0.09, 0.04 and 1.03; level 1 0.14, 0.08 and 0.75; level 6 0.15,
     0.07 and 0.73; level 9 0.15, 0.09 and 0.73. Of 256 pixels a side: level 0 3.6, 1.2 and 1.00;
     level 1 6.4, 2.7 and 0.54; level 6 23, 2.4 and 0.49; level 9 41, 2.4 and 0.49. Level 6 is
-    written once, and read often. Measured by `PngCodec` and `PngLevel` of benchmarks/tuning.py; the
-    intervals, machine and versions are in docs/findings.md.
+    written once, and read often. Measured by `PngCodec` and `PngLevel` of
+    benchmarks/tuning_png.py; the intervals, machine and versions are in docs/findings.md.
     """
 
     backend = "png"
