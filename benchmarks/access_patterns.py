@@ -55,7 +55,7 @@ class ReadBatches(StoreSuite):
             return self.store.batches(batch, shuffle=7)
         return map(self.store.read_many, self.selections)
 
-    @facts(images=MADE)
+    @facts(images=MADE, plain="plain_stores.PlainBatches.time_read_1024")
     def time_read_10000(self, backend: str, order: str, batch: int) -> None:
         """Read all batches."""
         for _ in self.read(order, batch):

@@ -1,7 +1,7 @@
 """How many bytes on disk do `count` images take?"""
 
 import storage_impl
-from benchmarks.common import StoreSuite, version
+from benchmarks.common import StoreSuite, facts, version
 
 
 class DiskUsage(StoreSuite):
@@ -19,6 +19,7 @@ class DiskUsage(StoreSuite):
         """Return the sum of the lengths of the files."""
         return self.usage.apparent
 
+    @facts(plain="plain_stores.PlainUsage.track_allocated")
     def track_allocated(self, backend: str, count: int) -> int:
         """Return what the files and directories take on the disk, as `du` counts it."""
         return self.usage.allocated

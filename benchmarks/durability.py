@@ -5,6 +5,7 @@ ways. A store that is not durable syncs when it is closed: `time_write_close` co
 is the figure for a program that needs its images on the disk at its end.
 """
 
+import storage_impl
 from benchmarks.common import BACKENDS, StoreSuite, facts, sync, version
 
 
@@ -75,3 +76,29 @@ class WriteBatches(DurableSuite):
         """Write 500 images, and close the store."""
         self.write()
         self.store.close()
+
+
+class CreateToClose(StoreSuite):
+    """A durable store of 1,000 images made from nothing, by one `write_many`, and closed."""
+
+    params = (BACKENDS,)
+    param_names = ("backend",)
+    count = 1_000
+    version = version(1)
+
+    def prepare(self, backend: str) -> None:
+        """Choose where; nothing else waits for the disk."""
+        self.path = self.scratch / "store"
+        sync()
+
+    def check(self, backend: str) -> None:
+        """Raise RuntimeError unless what is written is there."""
+        self.time_write_1000(backend)
+        with storage_impl.open_store(self.path) as store:
+            self.compare(store)
+
+    @facts(images=1_000, plain="plain_stores.PlainSyncedWrite.time_write_1000")
+    def time_write_1000(self, backend: str) -> None:
+        """Create the store, write 1,000 images and close it."""
+        with self.create(self.path, backend, durable=True) as store:
+            store.write_many(self.images, self.labels)

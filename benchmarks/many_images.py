@@ -22,7 +22,8 @@ class WriteMany(StoreSuite):
             "png": "floor.PngFiles.time_write",
             "lmdb": "floor.RawFile.time_write",
             "hdf5": "floor.RawFile.time_write",
-        }
+        },
+        plain="plain_stores.PlainWrite.time_write",
     )
     def time_write(self, backend: str, count: int) -> None:
         """Write `count` images."""
@@ -44,7 +45,8 @@ class ReadMany(StoreSuite):
             "png": "floor.PngFiles.time_read",
             "lmdb": "floor.RawFile.time_read",
             "hdf5": "floor.RawFile.time_read",
-        }
+        },
+        plain="plain_stores.PlainRead.time_read",
     )
     def time_read(self, backend: str, count: int) -> None:
         """Read `count` images."""

@@ -56,6 +56,7 @@ class ReadOne(StoreSuite):
             "lmdb": "floor.OneLmdb.time_read_100",
             "hdf5": "floor.OneHdf5.time_read_100",
         },
+        plain="plain_stores.PlainOne.time_read_100",
     )
     def time_read_100(self, backend: str) -> None:
         """Read 100 images, one by one."""

@@ -57,7 +57,7 @@ class OpenStore(StoreSuite):
         """Open the store and close it."""
         storage_impl.open_store(self.path).close()
 
-    @facts(images=1)
+    @facts(images=1, plain="plain_stores.PlainOpen.time_open_read")
     def time_open_read(self, backend: str, count: int) -> None:
         """Open the store, read the image in the middle and close it."""
         with storage_impl.open_store(self.path) as store:

@@ -15,12 +15,13 @@ import pytest
 from asv_runner.discovery import disc_benchmarks, get_benchmark_from_name
 
 import storage_impl
-from benchmarks import common, concurrency, datasets, floor, single_image
+from benchmarks import common, concurrency, datasets, floor, plain_stores, single_image
 
 pytestmark = [
     pytest.mark.usefixtures("unmeasured"),
     # Python 3.12 and later warn of any fork, for numpy's library starts threads of its own.
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:TileDB is a multithreading library:UserWarning"),
 ]
 
 ROOT = str(Path(common.__file__).parent)
@@ -30,6 +31,8 @@ COUNTS = ["1", "10", "100", "1000", "10000", "100000"]
 STORES = ([BACKENDS, COUNTS], ["backend", "count"])
 ONE = ([BACKENDS], ["backend"])
 FLOORS = ([COUNTS], ["count"])
+PLAIN = [*(repr(store) for store in plain_stores.STORES)]
+PLAIN_COUNTS = ([PLAIN, ["1000", "10000", "100000"]], ["backend", "count"])
 NONE: tuple[list[list[str]], list[str]] = ([], [])
 STARTS = ["'fork'", "'spawn'", "'forkserver'"]
 PROCESSES = ([BACKENDS, STARTS, ["1", "2", "4"]], ["backend", "start", "processes"])
@@ -106,6 +109,7 @@ EXPECTED = {
     ),
     "disk_usage.DiskUsage.track_allocated": STORES,
     "disk_usage.DiskUsage.track_apparent": STORES,
+    "durability.CreateToClose.time_write_1000": ONE,
     "durability.WriteBatches.time_write_500": DURABLE,
     "durability.WriteBatches.time_write_500_close": DURABLE,
     "durability.OneByOne.time_write_100": DURABLE,
@@ -134,6 +138,16 @@ EXPECTED = {
     "memory.PeakRead.peakmem_batches": ([BACKENDS, ["10000", "100000"]], ["backend", "count"]),
     "memory.PeakRead.peakmem_read_many": ([BACKENDS, ["10000", "100000"]], ["backend", "count"]),
     "memory.PeakWrite.peakmem_write_many": ([BACKENDS, ["200000"]], ["backend", "count"]),
+    "plain_stores.PlainBatches.time_read_1024": (
+        [PLAIN, ["'shuffled'"], ["256"]],
+        ["backend", "order", "batch"],
+    ),
+    "plain_stores.PlainOne.time_read_100": ([PLAIN], ["backend"]),
+    "plain_stores.PlainOpen.time_open_read": ([PLAIN, ["10000"]], ["backend", "count"]),
+    "plain_stores.PlainRead.time_read": PLAIN_COUNTS,
+    "plain_stores.PlainSyncedWrite.time_write_1000": ([PLAIN], ["backend"]),
+    "plain_stores.PlainUsage.track_allocated": PLAIN_COUNTS,
+    "plain_stores.PlainWrite.time_write": PLAIN_COUNTS,
     "single_image.ReadOne.time_read_100": ONE,
     "single_image.WriteOne.time_write": ONE,
     "startup.ImportBackend.timeraw_import": ONE,
@@ -245,7 +259,8 @@ def benchmark_of(name: str, parameters: tuple[Any, ...]) -> Any:
 
 def run(benchmark: Any) -> Any:
     """Return what asv records, with its setup and teardown around."""
-    benchmark.do_setup()
+    if benchmark.do_setup():
+        pytest.skip("needs a package that is not installed, or a system that can do it")
     try:
         return benchmark.do_run()
     finally:
@@ -341,7 +356,7 @@ def test_runs(name: str, parameters: tuple[Any, ...], shared_images: Path) -> No
     # What is shared by the benchmarks of a run stays: the images, and stores to read.
     kept = set(os.listdir()) - before - {"images.npy", "labels.npy"}
     assert all(
-        entry.split("-")[0] in (*common.BACKENDS, "floor", "images", "read", "tuning")
+        entry.split("-")[0] in (*common.BACKENDS, "floor", "images", "plain", "read", "tuning")
         for entry in kept
     )
 
@@ -418,6 +433,7 @@ LOOKED_AT = [
     "disk_usage.DiskUsage.track_allocated",
     "access_patterns.ReadLabels.time_read",
     "startup.OpenStore.time_open",
+    "durability.CreateToClose.time_write_1000",
 ]
 FLOORS_LOOKED_AT = [
     "floor.RawFile.time_write",
@@ -562,6 +578,23 @@ def test_floors_exist() -> None:
             assert least.params == benchmark.params[1:]
             assert least.warmup_time == benchmark.warmup_time
             assert getattr(least, "images", None) == getattr(benchmark, "images", None)
+
+
+def test_plain_code_does_the_same_work() -> None:
+    """What plain code is compared with exists, for every backend, with the same parameters."""
+    benchmarks = found()
+    compared = {name: b for name, b in benchmarks.items() if hasattr(b, "plain")}
+    assert len(compared) == len({b.plain for b in compared.values()}) == 7
+    for benchmark in compared.values():
+        other = benchmarks[benchmark.plain]
+        assert other.param_names == benchmark.param_names
+        assert set(BACKENDS) <= set(other.params[0])
+        for values, those in zip(other.params[1:], benchmark.params[1:], strict=True):
+            assert set(values) <= set(those)
+        assert hasattr(other, "images") == hasattr(benchmark, "images")
+        assert other.unit == benchmark.unit
+        if benchmark.type == "time":
+            assert other.warmup_time == benchmark.warmup_time or benchmark.warmup_time == 0
 
 
 def environment(directory: Path, monkeypatch: pytest.MonkeyPatch, **requirements: str) -> None:

@@ -12,6 +12,13 @@ OF_THEIR_OWN = {
     "floor.OneLmdb",
     "floor.OnePng",
     "memory.PeakWrite",
+    "plain_stores.PlainBatches",
+    "plain_stores.PlainOne",
+    "plain_stores.PlainOpen",
+    "plain_stores.PlainRead",
+    "plain_stores.PlainSyncedWrite",
+    "plain_stores.PlainUsage",
+    "plain_stores.PlainWrite",
     "startup.ImportBackend",
     "startup.ImportPackage",
 }
