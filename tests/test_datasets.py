@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import datasets
+from benchmarks.datasets import __main__
 
 # Measured on the first 1,000 images of each training batch; PNG as Pillow 13 writes it.
 CIFAR10 = {
@@ -183,10 +184,10 @@ def test_synthetic_is_the_default(choose: Choose, monkeypatch: pytest.MonkeyPatc
     assert checksum(*datasets.load(10, 16)) == expected
     monkeypatch.delenv(datasets.VARIABLE)
     assert checksum(*datasets.load(10, 16)) == expected
-    assert datasets.describe() == "synthetic images with the statistics of CIFAR-10"
+    assert datasets.survey() == ("synthetic images with the statistics of CIFAR-10", True)
 
 
-@pytest.mark.parametrize("call", [datasets.describe, lambda: datasets.load(1)])
+@pytest.mark.parametrize("call", [datasets.survey, lambda: datasets.load(1)])
 def test_paths_that_are_refused(call: Callable[[], object], choose: Choose, tmp_path: Path) -> None:
     """A path that cannot be a dataset is named, along with what can be one."""
     accepted = "data_batch_1.*images.*subfolders.*labels.*synthetic"
@@ -333,7 +334,7 @@ def test_load_cifar10(above: bool, choose: Choose, tmp_path: Path) -> None:
     for size in (16, 32):
         assert datasets.load(0, size)[0].shape == (0, size, size, 3)
     name = tmp_path.name if above else directory.name
-    assert datasets.describe() == f"CIFAR-10, 2 batches in {name}"
+    assert datasets.survey() == (f"CIFAR-10, 2 batches in {name}, 3 images read", True)
 
 
 def test_cifar10_without_batches(tmp_path: Path) -> None:
@@ -610,7 +611,8 @@ def test_subfolders_are_labels(choose: Choose, tmp_path: Path) -> None:
     assert found == [by_label[label] for label in labels.tolist()]
     assert sorted(labels.tolist()) == [0, 1, 1, 2]
     choose(tmp_path)
-    assert datasets.describe() == f"4 images with 3 labels in {tmp_path.name}"
+    text = f"4 images with 3 labels in {tmp_path.name}\n3 PNG, 1 JPEG; 8 x 8 pixels"
+    assert datasets.survey() == (text, True)
 
 
 def test_images_without_subfolders(choose: Choose, tmp_path: Path) -> None:
@@ -626,7 +628,8 @@ def test_images_without_subfolders(choose: Choose, tmp_path: Path) -> None:
     np.testing.assert_array_equal(images[6:], images[:2])
     for count in range(4):
         np.testing.assert_array_equal(datasets.load(count, 4)[0], images[:count])
-    assert datasets.describe() == f"3 images with 1 label in {tmp_path.name}"
+    text = f"3 images with 1 label in {tmp_path.name}\n3 PNG; 8 x 8 pixels"
+    assert datasets.survey() == (text, True)
 
 
 def test_first_images_are_of_all_labels(choose: Choose, tmp_path: Path) -> None:
@@ -689,6 +692,93 @@ def test_unreadable_image(make: Callable[[Path], object], reason: str, tmp_path:
     make(tmp_path / "broken.png")
     with pytest.raises(ValueError, match=rf"broken\.png cannot be read as an image: .*{reason}"):
         datasets.folder.read(tmp_path)
+
+
+def a_folder_with_bad_images(tmp_path: Path) -> Path:
+    """Return a folder of 30 images, of which two cannot be read."""
+    for i in range(28):
+        picture((i, i, i), 8 + i, 4).save(tmp_path / f"{i:02}.png")
+    cut(tmp_path / "torn.png")
+    (tmp_path / "text.jpg").write_text("x")
+    return tmp_path
+
+
+def test_bad_images_are_named(
+    choose: Choose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is measured it is said which images cannot be read, why, and what to do."""
+    choose(a_folder_with_bad_images(tmp_path))
+    monkeypatch.delenv("STORAGE_IMPL_SKIP_BAD", raising=False)
+    text, usable = datasets.survey()
+    assert not usable
+    first, formats, bad, *names = text.splitlines()
+    assert first == f"30 images with 1 label in {tmp_path.name}"
+    assert formats == "29 PNG; 8 x 4 to 50 x 50 pixels"
+    assert bad.startswith(
+        "2 images cannot be read: remove or repair them, or set STORAGE_IMPL_SKIP_"
+    )
+    assert [name.split(":")[0].strip() for name in sorted(names)] == ["text.jpg", "torn.png"]
+    with pytest.raises(ValueError, match=r"(torn|text)\.\w+ cannot be read as an image"):
+        datasets.load(30, 4)
+
+
+def test_bad_images_are_left_out_where_asked(
+    choose: Choose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are used, each the same however many are read."""
+    choose(a_folder_with_bad_images(tmp_path))
+    monkeypatch.setenv("STORAGE_IMPL_SKIP_BAD", "1")
+    text, usable = datasets.survey()
+    assert usable
+    assert "2 images cannot be read: left out" in text
+    images, _ = datasets.load(28, 4)
+    assert sorted(images[:, 0, 0, 0].tolist()) == list(range(28))
+    np.testing.assert_array_equal(datasets.load(29, 4)[0][28], images[0])
+    for count in (0, 1, 13):
+        np.testing.assert_array_equal(datasets.load(count, 4)[0], images[:count])
+
+
+def test_nothing_but_bad_images(
+    choose: Choose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where none is left there is nothing to measure on, and that is said."""
+    cut(tmp_path / "torn.png")
+    choose(tmp_path)
+    monkeypatch.setenv("STORAGE_IMPL_SKIP_BAD", "1")
+    assert not datasets.survey().usable
+    with pytest.raises(ValueError, match="none of the 1 images in .* can be read"):
+        datasets.load(1)
+
+
+def test_many_images_are_looked_at_in_part(choose: Choose, tmp_path: Path) -> None:
+    """No more are read than the benchmarks use, and a long list is cut."""
+    for i in range(40):
+        cut(tmp_path / f"{i:02}.png")
+    choose(tmp_path)
+    lines = datasets.survey(limit=25).text.splitlines()
+    assert lines[1] == "25 of them were looked at, as many as the benchmarks use"
+    assert lines[3].startswith("25 images cannot be read")
+    assert lines[-1] == "  and 5 more"
+
+
+@pytest.mark.parametrize("kind", ["good", "bad", "empty"])
+def test_survey_in_a_terminal(
+    kind: str, choose: Choose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints what there is, or one sentence, and fails where nothing can be measured."""
+    if kind == "good":
+        picture(RED).save(tmp_path / "a.png")
+    elif kind == "bad":
+        cut(tmp_path / "a.png")
+    choose(tmp_path)
+    assert __main__.main([]) == (0 if kind == "good" else 1)
+    printed = capsys.readouterr()
+    if kind == "empty":
+        assert "holds no image in a format" in printed.err
+        assert len(printed.err.splitlines()) == 1
+    else:
+        assert printed.out.startswith("1 image with 1 label")
+        assert ("a.png: " in printed.out) == (kind == "bad")
 
 
 # --- CIFAR-10 itself ---

@@ -10,17 +10,30 @@ The environment variable ``STORAGE_IMPL_DATASET`` chooses:
 Nothing here knows of ``storage_impl``: the data is the same for every commit measured.
 """
 
+import math
 import os
+from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.datasets import cifar10, folder, synthetic
-from benchmarks.datasets._images import ACCEPTED, VARIABLE, Images, Labels, check, square, stacked
+from benchmarks.datasets._images import (
+    ACCEPTED,
+    SKIP_BAD,
+    VARIABLE,
+    Images,
+    Labels,
+    check,
+    square,
+    stacked,
+)
 
-__all__ = ["VARIABLE", "cifar10", "describe", "folder", "load", "synthetic"]
+__all__ = ["VARIABLE", "cifar10", "folder", "load", "survey", "synthetic"]
+
+_SHOWN = 20  # images that cannot be read, by name
 
 
 def load(count: int, size: int = 32) -> tuple[Images, Labels]:
@@ -65,25 +78,69 @@ def load(count: int, size: int = 32) -> tuple[Images, Labels]:
     return images, labels
 
 
-def describe() -> str:
-    """One line that names the dataset in use, for reports.
+class Survey(NamedTuple):
+    """What there is to measure on.
 
-    It gives the directory's name without its path, since reports are published.
+    Attributes
+    ----------
+    text : str
+        How many images, their formats, sizes and labels, and those that cannot be read by name.
+    usable : bool
+        Whether the benchmarks can use it.
+    """
+
+    text: str
+    usable: bool
+
+
+def survey(limit: int = 10_000) -> Survey:
+    """Look at the dataset that ``STORAGE_IMPL_DATASET`` chooses, before anything is measured.
+
+    Parameters
+    ----------
+    limit : int
+        How many images to read at most; the benchmarks use no more than 10,000, or 100,000.
 
     Raises
     ------
     FileNotFoundError, NotADirectoryError, ValueError
-        As :func:`load` does, where it shows without reading the images.
+        As :func:`load` does.
     """
     kind, path = _chosen()
     if kind == "synthetic":
-        return "synthetic images with the statistics of CIFAR-10"
+        return Survey("synthetic images with the statistics of CIFAR-10", usable=True)
     if kind == "cifar10":
-        return f"CIFAR-10, {len(cifar10.batch_files(path))} batches in {path.name}"
-    files = folder.image_files(path)
-    labels = len({label for _, label in files})
-    noun = "label" if labels == 1 else "labels"
-    return f"{len(files):,} images with {labels:,} {noun} in {path.name}"
+        files = cifar10.batch_files(path)
+        count = len(cifar10.read(path, limit=limit)[1])
+        text = f"CIFAR-10, {_counted(len(files), 'batch', 'es')} in {path.name}, "
+        return Survey(f"{text}{_counted(count, 'image')} read", usable=True)
+    labelled = folder.image_files(path)
+    labels = len({label for _, label in labelled})
+    seen = folder.look(path, [file for file, _ in labelled[:limit]])
+    bad = [each for each in seen if each.bad]
+    lines = [f"{_counted(len(labelled), 'image')} with {_counted(labels, 'label')} in {path.name}"]
+    if len(seen) < len(labelled):
+        lines.append(f"{len(seen):,} of them were looked at, as many as the benchmarks use")
+    formats = Counter(each.format for each in seen if each.format)
+    if formats:
+        kinds = ", ".join(f"{count:,} {name}" for name, count in formats.most_common())
+        sizes = sorted((each.size for each in seen if each.format), key=math.prod)
+        ends = dict.fromkeys((sizes[0], sizes[-1]))
+        extent = " to ".join(f"{width:,} x {height:,}" for width, height in ends)
+        lines.append(f"{kinds}; {extent} pixels")
+    skipped = bool(os.environ.get(SKIP_BAD))
+    if bad:
+        shown = [f"  {each.name}: {each.bad}" for each in bad[:_SHOWN]]
+        if len(bad) > _SHOWN:
+            shown.append(f"  and {len(bad) - _SHOWN:,} more")
+        advice = f"remove or repair them, or set {SKIP_BAD}=1 to leave them out"
+        what = "left out" if skipped else advice
+        lines += [f"{_counted(len(bad), 'image')} cannot be read: {what}", *shown]
+    return Survey("\n".join(lines), usable=not bad or (skipped and len(bad) < len(seen)))
+
+
+def _counted(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def _chosen() -> tuple[Literal["synthetic", "cifar10", "folder"], Path]:

@@ -10,6 +10,7 @@ Images: TypeAlias = NDArray[np.uint8]
 Labels: TypeAlias = NDArray[np.int64]
 
 VARIABLE = "STORAGE_IMPL_DATASET"
+SKIP_BAD = "STORAGE_IMPL_SKIP_BAD"
 ACCEPTED = (
     f"{VARIABLE} accepts the absolute path of a directory: one with CIFAR-10's data_batch_1, "
     "data_batch_2, ..., or one of images, whose subfolders, if any, are the labels. "

@@ -3,12 +3,14 @@
 import functools
 import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.datasets._images import ACCEPTED, Images, Labels, square, stacked
+from benchmarks.datasets._images import ACCEPTED, SKIP_BAD, Images, Labels, square, stacked
 
 # Opened by Pillow, but not as pictures that it can decode by itself: EPS is run by Ghostscript,
 # the others need a handler that Pillow does not bring.
@@ -46,11 +48,64 @@ def read(directory: Path, size: int = 32, *, limit: int | None = None) -> tuple[
     ------
     ValueError
         There is no image, there are some both beside the subfolders and in them, or one cannot
-        be read: the message names it.
+        be read: the message names it. With ``STORAGE_IMPL_SKIP_BAD`` set such a one is left out.
     """
-    files = image_files(directory)[:limit]
-    images = stacked([_picture(path, size) for path, _ in files], size)
-    return images, np.array([label for _, label in files], np.int64)
+    images: list[Images] = []
+    labels: list[int] = []
+    files = image_files(directory)
+    for path, label in files:
+        if len(images) == limit:
+            break
+        try:
+            images.append(_picture(path, size))
+        except ValueError:
+            if not os.environ.get(SKIP_BAD):
+                raise
+        else:
+            labels.append(label)
+    if not images and limit != 0:
+        raise ValueError(f"none of the {len(files):,} images in {directory} can be read")
+    return stacked(images, size), np.array(labels, np.int64)
+
+
+class Seen(NamedTuple):
+    """What an image file is.
+
+    Attributes
+    ----------
+    name : str
+        Below the directory.
+    format : str
+        As Pillow calls it; empty where the file is none that it knows.
+    size : tuple of int
+        Width and height in pixels.
+    bad : str
+        Why it cannot be read; empty where it can.
+    """
+
+    name: str
+    format: str
+    size: tuple[int, int]
+    bad: str
+
+
+def look(directory: Path, files: list[Path]) -> list[Seen]:
+    """Read image files, as the benchmarks will, and return what each is."""
+
+    def seen(path: Path) -> Seen:
+        name = path.relative_to(directory).as_posix()
+        kind, size = "", (0, 0)
+        try:
+            if path.is_file():
+                with Image.open(path, formats=_decoded()) as picture:
+                    kind, size = picture.format or "", picture.size
+            _picture(path, 32)
+        except Exception as error:  # what Pillow raises for a damaged file is not a closed list
+            return Seen(name, kind, size, str(error.__cause__ or error))
+        return Seen(name, kind, size, "")
+
+    with ThreadPoolExecutor() as threads:  # Pillow decodes outside of the interpreter's lock
+        return list(threads.map(seen, files))
 
 
 def image_files(directory: Path) -> list[tuple[Path, int]]:
