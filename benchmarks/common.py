@@ -46,8 +46,8 @@ def facts(**values: int | str | dict[str, str]) -> Callable[[_Method], _Method]:
     floors : dict of str to str
         By backend, the benchmark in `floor` whose time no implementation can beat.
     plain : str
-        The benchmark of plain code for the same work; its first parameter has the backends' names,
-        its others have values of this one's.
+        The benchmark of plain code for the same work. Its first parameter, the store, has the names
+        of the backends among its values, and its others have values of this one's.
     """
 
     def mark(method: _Method) -> _Method:

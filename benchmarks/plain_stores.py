@@ -28,7 +28,7 @@ class PlainSuite(Suite):
     """Base of the benchmarks of plain code; the name of a store is that of its module."""
 
     params: tuple[tuple[Any, ...], ...] = (STORES, COUNTS)
-    param_names: tuple[str, ...] = ("backend", "count")
+    param_names: tuple[str, ...] = ("store", "count")
 
     plain: ModuleType
 
@@ -37,19 +37,19 @@ class PlainSuite(Suite):
         self.plain = plain(parameters[0])
         super().setup(*parameters)
 
-    def stored(self, backend: str) -> Path:
+    def stored(self, store: str) -> Path:
         """Return a store of all images; the first benchmark to ask writes it."""
 
         def make(path: Path) -> None:
             self.plain.write_all(path, self.images, self.labels, sync=False)
             sync()
 
-        return kept(f"plain-{backend}-{len(self.images)}", make)
+        return kept(f"plain-{store}-{len(self.images)}", make)
 
     def compare(self, path: Path) -> None:
         """Raise RuntimeError unless a store holds the images."""
-        with self.plain.opened(path) as store:
-            images, labels = self.plain.read_all(store)
+        with self.plain.opened(path) as opened:
+            images, labels = self.plain.read_all(opened)
         compare(images, self.images)
         compare(labels, self.labels)
 
@@ -62,11 +62,11 @@ def plain(store: str) -> ModuleType:
     NotImplementedError
         It needs a package that is not installed, and is none of those that every run installs.
     """
-    try:
+    if store not in OTHERS:
         return importlib.import_module(f"benchmarks.plain.{store}")
+    try:
+        return importlib.import_module(f"benchmarks.plain.others.{store}")
     except ImportError as error:
-        if store not in OTHERS:
-            raise
         raise NotImplementedError(
             f"{store} needs {error.name}, which `tox run -e others` installs where it has a wheel"
         ) from error
@@ -77,12 +77,12 @@ class WarmSuite(PlainSuite):
 
     warmup_time = 0.1
 
-    def prepare(self, backend: str, *_: Any) -> None:
+    def prepare(self, store: str, *_: Any) -> None:
         """Open the store."""
         if self.first:
-            opened = ExitStack()
-            finalize(self, opened.close)
-            self.store = opened.enter_context(self.plain.opened(self.stored(backend)))
+            stack = ExitStack()
+            finalize(self, stack.close)
+            self.opened = stack.enter_context(self.plain.opened(self.stored(store)))
 
 
 class PlainWrite(PlainSuite):
@@ -90,16 +90,16 @@ class PlainWrite(PlainSuite):
 
     version = version(1)
 
-    def prepare(self, backend: str, count: int) -> None:
+    def prepare(self, store: str, count: int) -> None:
         """Choose where."""
         self.path = self.scratch / "store"
 
-    def check(self, backend: str, count: int) -> None:
+    def check(self, store: str, count: int) -> None:
         """Raise RuntimeError unless what is written is there."""
-        self.time_write(backend, count)
+        self.time_write(store, count)
         self.compare(self.path)
 
-    def time_write(self, backend: str, count: int) -> None:
+    def time_write(self, store: str, count: int) -> None:
         """Write `count` images."""
         self.plain.write_all(self.path, self.images, self.labels, sync=False)
 
@@ -108,22 +108,22 @@ class PlainSyncedWrite(PlainSuite):
     """A store of 1,000 images made from nothing, synced and closed."""
 
     params = (STORES,)
-    param_names = ("backend",)
+    param_names = ("store",)
     count = 1_000
     version = version(1)
 
-    def prepare(self, backend: str) -> None:
+    def prepare(self, store: str) -> None:
         """Choose where; nothing else waits for the disk."""
         self.path = self.scratch / "store"
         sync()
 
-    def check(self, backend: str) -> None:
+    def check(self, store: str) -> None:
         """Raise RuntimeError unless what is written is there."""
-        self.time_write_1000(backend)
+        self.time_write_1000(store)
         self.compare(self.path)
 
     @facts(images=1_000)
-    def time_write_1000(self, backend: str) -> None:
+    def time_write_1000(self, store: str) -> None:
         """Write 1,000 images, and have the disk hold them."""
         self.plain.write_all(self.path, self.images, self.labels, sync=True)
 
@@ -133,22 +133,22 @@ class PlainRead(WarmSuite):
 
     version = version(1)
 
-    def check(self, backend: str, count: int) -> None:
+    def check(self, store: str, count: int) -> None:
         """Raise RuntimeError unless the images are right."""
-        images, labels = self.plain.read_all(self.store)
+        images, labels = self.plain.read_all(self.opened)
         compare(images, self.images)
         compare(labels, self.labels)
 
-    def time_read(self, backend: str, count: int) -> None:
+    def time_read(self, store: str, count: int) -> None:
         """Read `count` images."""
-        self.plain.read_all(self.store)
+        self.plain.read_all(self.opened)
 
 
 class PlainBatches(WarmSuite):
     """1,024 of 10,000 images in no order, in four batches of 256."""
 
     params = (STORES, ("shuffled",), (256,))
-    param_names = ("backend", "order", "batch")
+    param_names = ("store", "order", "batch")
     version = version(1)
 
     def read(self, batch: int) -> Iterator[Any]:
@@ -156,16 +156,16 @@ class PlainBatches(WarmSuite):
         order = np.random.default_rng(7).permutation(len(self.images))
         for start in range(0, 4 * batch, batch):
             indices = order[start : start + batch]
-            yield indices, self.plain.read_batch(self.store, indices)
+            yield indices, self.plain.read_batch(self.opened, indices)
 
-    def check(self, backend: str, order: str, batch: int) -> None:
+    def check(self, store: str, order: str, batch: int) -> None:
         """Raise RuntimeError unless the images are right."""
         for indices, (images, labels) in self.read(batch):
             compare(images, self.images[indices])
             compare(labels, self.labels[indices])
 
     @facts(images=1_024)
-    def time_read_1024(self, backend: str, order: str, batch: int) -> None:
+    def time_read_1024(self, store: str, order: str, batch: int) -> None:
         """Read four batches."""
         for _ in self.read(batch):
             pass
@@ -175,23 +175,23 @@ class PlainOne(WarmSuite):
     """100 images of 1,000, one by one: those of `single_image.ReadOne`, in that order."""
 
     params = (STORES,)
-    param_names = ("backend",)
+    param_names = ("store",)
     count = 1_000
     version = version(1)
 
-    def check(self, backend: str) -> None:
+    def check(self, store: str) -> None:
         """Raise RuntimeError unless the images are right."""
         for index in single_image.ReadOne.indices:
-            image, label = self.plain.read_one(self.store, index)
+            image, label = self.plain.read_one(self.opened, index)
             compare(image, self.images[index])
             compare(label, self.labels[index])
 
     @facts(images=100)
-    def time_read_100(self, backend: str) -> None:
+    def time_read_100(self, store: str) -> None:
         """Read 100 images."""
-        read_one, store = self.plain.read_one, self.store
+        read_one, opened = self.plain.read_one, self.opened
         for index in single_image.ReadOne.indices:
-            read_one(store, index)
+            read_one(opened, index)
 
 
 class PlainOpen(PlainSuite):
@@ -201,19 +201,19 @@ class PlainOpen(PlainSuite):
     warmup_time = 0.1
     version = version(1)
 
-    def prepare(self, backend: str, count: int) -> None:
+    def prepare(self, store: str, count: int) -> None:
         """Make the store, where no benchmark has yet."""
-        self.path = self.stored(backend)
+        self.path = self.stored(store)
 
-    def check(self, backend: str, count: int) -> None:
+    def check(self, store: str, count: int) -> None:
         """Raise RuntimeError unless the images are right."""
         self.compare(self.path)
 
     @facts(images=1)  # what opening costs is told as it is, not shared among the images
-    def time_open_read(self, backend: str, count: int) -> None:
+    def time_open_read(self, store: str, count: int) -> None:
         """Open the store, read an image and close it."""
-        with self.plain.opened(self.path) as store:
-            self.plain.read_one(store, len(self.images) // 2)
+        with self.plain.opened(self.path) as opened:
+            self.plain.read_one(opened, len(self.images) // 2)
 
 
 class PlainUsage(PlainSuite):
@@ -222,14 +222,14 @@ class PlainUsage(PlainSuite):
     unit = "bytes"
     version = version(1)
 
-    def prepare(self, backend: str, count: int) -> None:
+    def prepare(self, store: str, count: int) -> None:
         """Make the store, where no benchmark has yet."""
-        self.path = self.stored(backend)
+        self.path = self.stored(store)
 
-    def check(self, backend: str, count: int) -> None:
+    def check(self, store: str, count: int) -> None:
         """Raise RuntimeError unless the images are right."""
         self.compare(self.path)
 
-    def track_allocated(self, backend: str, count: int) -> int:
+    def track_allocated(self, store: str, count: int) -> int:
         """Return what the files and directories take on the disk, as `du` counts it."""
         return bytes_on_disk(self.path)

@@ -32,7 +32,7 @@ STORES = ([BACKENDS, COUNTS], ["backend", "count"])
 ONE = ([BACKENDS], ["backend"])
 FLOORS = ([COUNTS], ["count"])
 PLAIN = [*(repr(store) for store in plain_stores.STORES)]
-PLAIN_COUNTS = ([PLAIN, ["1000", "10000", "100000"]], ["backend", "count"])
+PLAIN_COUNTS = ([PLAIN, ["1000", "10000", "100000"]], ["store", "count"])
 NONE: tuple[list[list[str]], list[str]] = ([], [])
 STARTS = ["'fork'", "'spawn'", "'forkserver'"]
 PROCESSES = ([BACKENDS, STARTS, ["1", "2", "4"]], ["backend", "start", "processes"])
@@ -140,12 +140,12 @@ EXPECTED = {
     "memory.PeakWrite.peakmem_write_many": ([BACKENDS, ["200000"]], ["backend", "count"]),
     "plain_stores.PlainBatches.time_read_1024": (
         [PLAIN, ["'shuffled'"], ["256"]],
-        ["backend", "order", "batch"],
+        ["store", "order", "batch"],
     ),
-    "plain_stores.PlainOne.time_read_100": ([PLAIN], ["backend"]),
-    "plain_stores.PlainOpen.time_open_read": ([PLAIN, ["10000"]], ["backend", "count"]),
+    "plain_stores.PlainOne.time_read_100": ([PLAIN], ["store"]),
+    "plain_stores.PlainOpen.time_open_read": ([PLAIN, ["10000"]], ["store", "count"]),
     "plain_stores.PlainRead.time_read": PLAIN_COUNTS,
-    "plain_stores.PlainSyncedWrite.time_write_1000": ([PLAIN], ["backend"]),
+    "plain_stores.PlainSyncedWrite.time_write_1000": ([PLAIN], ["store"]),
     "plain_stores.PlainUsage.track_allocated": PLAIN_COUNTS,
     "plain_stores.PlainWrite.time_write": PLAIN_COUNTS,
     "single_image.ReadOne.time_read_100": ONE,
@@ -203,7 +203,7 @@ def smallest(name: str) -> list[tuple[Any, ...]]:
         accepted = [literal_eval(value) for value in values]
         if parameter == "count" and "PeakRead" not in name:  # whose stores are made before
             accepted = [1]
-        chosen.append(accepted if parameter == "backend" else accepted[:1])
+        chosen.append(accepted if parameter in ("backend", "store") else accepted[:1])
     return list(product(*chosen))
 
 
@@ -587,7 +587,7 @@ def test_plain_code_does_the_same_work() -> None:
     assert len(compared) == len({b.plain for b in compared.values()}) == 7
     for benchmark in compared.values():
         other = benchmarks[benchmark.plain]
-        assert other.param_names == benchmark.param_names
+        assert other.param_names == ["store", *benchmark.param_names[1:]]
         assert set(BACKENDS) <= set(other.params[0])
         for values, those in zip(other.params[1:], benchmark.params[1:], strict=True):
             assert set(values) <= set(those)

@@ -8,6 +8,9 @@ A module for each store, all with the same functions:
 - ``read_all(store)``, ``read_one(store, index)`` and ``read_batch(store, indices)`` return images
   and labels as numpy arrays, a single label as int.
 
+Those in ``others`` need a package that nothing else needs. That folder has no ``__init__.py``: asv
+imports every module that it finds in a package, whether or not it can be imported.
+
 `bytes_on_disk` weighs any of them. :mod:`benchmarks.plain_stores` measures them. No module knows of
 ``storage_impl``.
 
