@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import storage_impl
-from benchmarks.common import BACKENDS, COUNTS, StoreSuite, compare, facts, version
+from benchmarks.common import BACKENDS, MADE, StoreSuite, compare, facts, kept, version
 
 FOLDS = 10
 HELD_OUT = 3  # neither the first nor the last: of one store, the rest is in two pieces
@@ -28,15 +28,13 @@ class ReadBatches(StoreSuite):
     param_names = ("backend", "order", "batch")
     version = version(1)
 
-    def setup(self, backend: str, order: str, batch: int) -> None:
-        """Open a store; once in a process, read all batches and look at them."""
-        self.begin(COUNTS[-1])
+    def prepare(self, backend: str, order: str, batch: int) -> None:
+        """Open a store."""
         self.store = self.warm_store(backend)
         if self.first:
             self.selections = selections(len(self.images), order, batch)
-            self.check(order, batch)
 
-    def check(self, order: str, batch: int) -> None:
+    def check(self, backend: str, order: str, batch: int) -> None:
         """Raise RuntimeError unless the batches hold every image once, with its label."""
         found = list(self.read(order, batch))
         compare(len(found), -(-len(self.images) // batch))
@@ -57,8 +55,8 @@ class ReadBatches(StoreSuite):
             return self.store.batches(batch, shuffle=7)
         return map(self.store.read_many, self.selections)
 
-    @facts(images=COUNTS[-1])
-    def time_read(self, backend: str, order: str, batch: int) -> None:
+    @facts(images=MADE, plain="plain_stores.PlainBatches.time_read_1024")
+    def time_read_10000(self, backend: str, order: str, batch: int) -> None:
         """Read all batches."""
         for _ in self.read(order, batch):
             pass
@@ -94,17 +92,18 @@ class ReadRun(StoreSuite):
     warmup_time = 0.1
     version = version(1)
 
-    def setup(self, backend: str, how: str) -> None:
-        """Open a store; once in a process, look at what is read."""
-        self.begin(COUNTS[-1])
+    def prepare(self, backend: str, how: str) -> None:
+        """Open a store."""
         self.store = self.warm_store(backend)
         start = (len(self.images) - RUN) // 2
         self.run = slice(start, start + RUN)
         self.indices = list(range(start, start + RUN))
-        if self.first:
-            images, labels = self.read(how)
-            compare(images, self.images[self.run])
-            compare(labels, self.labels[self.run])
+
+    def check(self, backend: str, how: str) -> None:
+        """Raise RuntimeError unless those images are read."""
+        images, labels = self.read(how)
+        compare(images, self.images[self.run])
+        compare(labels, self.labels[self.run])
 
     def read(self, how: str) -> tuple[object, object]:
         """Return the images and their labels."""
@@ -117,7 +116,7 @@ class ReadRun(StoreSuite):
         return images, labels
 
     @facts(images=RUN)
-    def time_read(self, backend: str, how: str) -> None:
+    def time_read_1000(self, backend: str, how: str) -> None:
         """Read the images, and hold all of them at the end."""
         self.read(how)
 
@@ -132,9 +131,8 @@ class ReadFolds(StoreSuite):
     param_names = ("backend", "stores")
     version = version(1)
 
-    def setup(self, backend: str, stores: int) -> None:
-        """Open the stores; once in a process, look at what is read."""
-        self.begin(COUNTS[-1])
+    def prepare(self, backend: str, stores: int) -> None:
+        """Open the stores."""
         if self.first:
             size = len(self.images) // FOLDS
             folds = [slice(i * size, (i + 1) * size) for i in range(FOLDS)]
@@ -146,13 +144,19 @@ class ReadFolds(StoreSuite):
                 opened = [storage_impl.open_store(path) for path in paths]
                 self.folds = [(store, slice(None)) for store in opened]
             del self.folds[HELD_OUT]
-            found = [store.read_many(fold) for store, fold in self.folds]
-            kept = np.delete(np.arange(len(self.images)), folds[HELD_OUT])
-            compare(np.concatenate([images for images, _ in found]), self.images[kept])
-            compare(np.concatenate([labels for _, labels in found]), self.labels[kept])
 
-    @facts(images=COUNTS[-1] // FOLDS * (FOLDS - 1))
-    def time_epoch(self, backend: str, stores: int) -> None:
+    def check(self, backend: str, stores: int) -> None:
+        """Raise RuntimeError unless the folds are all images but those held out."""
+        size = len(self.images) // FOLDS
+        trained = np.delete(
+            np.arange(len(self.images)), slice(HELD_OUT * size, HELD_OUT * size + size)
+        )
+        found = [store.read_many(fold) for store, fold in self.folds]
+        compare(np.concatenate([images for images, _ in found]), self.images[trained])
+        compare(np.concatenate([labels for _, labels in found]), self.labels[trained])
+
+    @facts(images=MADE // FOLDS * (FOLDS - 1))
+    def time_read_9000(self, backend: str, stores: int) -> None:
         """Read nine folds."""
         for store, fold in self.folds:
             store.read_many(fold)
@@ -166,22 +170,21 @@ class ReadLabels(StoreSuite):
 
     version = version(1)
 
-    def setup(self, backend: str, count: int) -> None:
-        """Open a store of `count` images; once in a process, look at its labels."""
-        self.begin(count)
+    def prepare(self, backend: str, count: int) -> None:
+        """Open a store of `count` images."""
         self.store = storage_impl.open_store(self.stored(backend))
         self.undo.callback(self.store.close)
-        if self.first:
-            compare(self.store.read_labels(), self.labels)
-            self.teardown()
-            self.setup(backend, count)
+
+    def check(self, backend: str, count: int) -> None:
+        """Raise RuntimeError unless the labels are right."""
+        compare(self.store.read_labels(), self.labels)
 
     def time_read(self, backend: str, count: int) -> None:
         """Read `count` labels."""
         self.store.read_labels()
 
 
-class ReadOneLatency(StoreSuite):
+class Latency(StoreSuite):
     """`read_one` of each of 10,000 images in random order, three times: how long each call takes.
 
     The store was read before. Each figure includes one reading of the clock, some 0.05 us.
@@ -192,23 +195,23 @@ class ReadOneLatency(StoreSuite):
     unit = "seconds"
     version = version(1)
 
-    def setup(self, backend: str) -> None:
+    def prepare(self, backend: str) -> None:
         """Read the images, unless it was done: one p50, p95 and p99 are of the same calls."""
-        self.begin(COUNTS[-1])
-        self.path = Path.cwd() / f"{backend}-latencies.npy"
-        if not self.path.exists():
-            self.store = self.warm_store(backend)
+
+        def make(path: Path) -> None:
+            store = self.warm_store(backend)
             indices = np.random.default_rng(7).permutation(len(self.images)).tolist()
-            images, labels = zip(*map(self.store.read_one, indices), strict=True)
+            images, labels = zip(*map(store.read_one, indices), strict=True)
             compare(images, self.images[indices])
             compare(labels, self.labels[indices])
-            aside = self.scratch / "latencies.npy"
-            np.save(aside, self.latencies(indices * 3))
-            aside.rename(self.path)
+            with open(path, "xb") as file:
+                np.save(file, self.latencies(store, indices * 3))
 
-    def latencies(self, indices: list[int]) -> list[int]:
+        self.path = kept(f"{backend}-latencies.npy", make)
+
+    def latencies(self, store: storage_impl.ImageStore, indices: list[int]) -> list[int]:
         """Return how many nanoseconds each call takes."""
-        read_one, clock = self.store.read_one, time.perf_counter_ns
+        read_one, clock = store.read_one, time.perf_counter_ns
         taken = []
         for index in indices:
             start = clock()

@@ -8,9 +8,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from statistics import median
 from threading import Barrier
+from typing import Any
 from weakref import finalize
 
 import numpy as np
@@ -54,11 +54,11 @@ class ReadThreads(StoreSuite):
     param_names = ("backend", "threads", "stores")
     unit = "seconds"
     warmup_time = 0.1
+    count = IMAGES
     version = version(1)
 
-    def setup(self, backend: str, threads: int, stores: str) -> None:
-        """Once, start the threads and look at what they read."""
-        self.begin(IMAGES)
+    def prepare(self, backend: str, threads: int, stores: str) -> None:
+        """Once, start the threads and have each open its store."""
         if not self.first:
             return
         self.pool = ThreadPoolExecutor(threads)
@@ -76,6 +76,9 @@ class ReadThreads(StoreSuite):
             self.wanted = [slice(None)] * threads
         self.found = np.zeros_like(self.images)
         self.found_labels = np.zeros_like(self.labels)
+
+    def check(self, backend: str, threads: int, stores: str) -> None:
+        """Raise RuntimeError unless the threads read what is stored."""
         self.read()
         compare(self.found, self.images)
         compare(self.found_labels, self.labels)
@@ -89,12 +92,12 @@ class ReadThreads(StoreSuite):
         _, self.found_labels[part] = store.read_many(wanted, out=self.found[part])
 
     @facts(images=IMAGES)
-    def time_read(self, backend: str, threads: int, stores: str) -> None:
+    def time_read_5000(self, backend: str, threads: int, stores: str) -> None:
         """Read all images."""
         self.read()
 
     @facts(images=IMAGES)
-    def track_cpu(self, backend: str, threads: int, stores: str) -> float:
+    def track_cpu_5000(self, backend: str, threads: int, stores: str) -> float:
         """Return the CPU time of reading all images."""
         return cpu_time(self.read, time.process_time)  # of all threads
 
@@ -104,10 +107,14 @@ class ProcessSuite(StoreSuite):
 
     unit = "seconds"
     warmup_time = 0.1
+    count = IMAGES
 
     def start(self, method: str, shares: Iterable[tuple[storage_impl.ImageStore, slice]]) -> None:
-        """Start a process for each share of the images, and look at what they read."""
+        """Start a process for each share of the images."""
         self.readers = Workers(method, Reader, shares)
+
+    def check(self, *_: Any) -> None:
+        """Raise RuntimeError unless the processes read what is stored."""
         self.readers.call("read")
         found = self.readers.call("held")
         compare(np.concatenate([images for images, _ in found]), self.images)
@@ -129,20 +136,19 @@ class ReadProcesses(ProcessSuite):
     param_names = ("backend", "start", "processes")
     version = version(1)
 
-    def setup(self, backend: str, start: str, processes: int) -> None:
+    def prepare(self, backend: str, start: str, processes: int) -> None:
         """Once, start the processes."""
-        self.begin(IMAGES)
         if self.first:
             with storage_impl.open_store(self.stored(backend)) as store:
                 self.start(start, [(store, part) for part in parts(len(store), processes)])
 
     @facts(images=IMAGES)
-    def time_read(self, backend: str, start: str, processes: int) -> None:
+    def time_read_5000(self, backend: str, start: str, processes: int) -> None:
         """Read all images."""
         self.readers.call("read")
 
     @facts(images=IMAGES)
-    def track_cpu(self, backend: str, start: str, processes: int) -> float:
+    def track_cpu_5000(self, backend: str, start: str, processes: int) -> float:
         """Return the CPU time of reading all images, and of telling the processes to."""
         return self.cpu()
 
@@ -154,21 +160,20 @@ class ReadOwnStores(ProcessSuite):
     param_names = ("backend", "processes")
     version = version(1)
 
-    def setup(self, backend: str, processes: int) -> None:
+    def prepare(self, backend: str, processes: int) -> None:
         """Once, start the processes."""
-        self.begin(IMAGES)
         if self.first:
             own = [self.stored(backend, part) for part in parts(len(self.images), processes)]
             stores = [storage_impl.open_store(path) for path in own]
             self.start("fork", [(store, slice(None)) for store in stores])
 
     @facts(images=IMAGES)
-    def time_read(self, backend: str, processes: int) -> None:
+    def time_read_5000(self, backend: str, processes: int) -> None:
         """Read all images."""
         self.readers.call("read")
 
     @facts(images=IMAGES)
-    def track_cpu(self, backend: str, processes: int) -> float:
+    def track_cpu_5000(self, backend: str, processes: int) -> float:
         """Return the CPU time of reading all images, and of telling the processes to."""
         return self.cpu()
 
@@ -181,18 +186,19 @@ class StartProcess(StoreSuite):
 
     params = (BACKENDS, STARTS)
     param_names = ("backend", "start")
+    count = IMAGES
     version = version(2)
 
-    def setup(self, backend: str, start: str) -> None:
-        """Open a store; once, start a process and look at the image."""
-        self.begin(IMAGES)
+    def prepare(self, backend: str, start: str) -> None:
+        """Open a store."""
         self.store = self.warm_store(backend)
-        if self.first:
-            self.start(start)
-            ((images, labels),) = self.readers.call("held")
-            compare(images, self.images[:1])
-            compare(labels, self.labels[:1])
-            self.readers.end()
+
+    def check(self, backend: str, start: str) -> None:
+        """Raise RuntimeError unless a process reads the image."""
+        self.start(start)
+        ((images, labels),) = self.readers.call("held")
+        compare(images, self.images[:1])
+        compare(labels, self.labels[:1])
 
     def start(self, method: str) -> None:
         """Start a process, and have it read an image."""
@@ -216,13 +222,13 @@ class ReadBesideWriter(StoreSuite):
     params = (BACKENDS, (0, 1))
     param_names = ("backend", "writers")
     unit = "seconds"
+    count = 1_000
     version = version(2)
 
     times = 25  # as long as many appends, with any backend
 
-    def setup(self, backend: str, writers: int) -> None:
+    def prepare(self, backend: str, writers: int) -> None:
         """Copy a store, read it, and have the writer write."""
-        self.begin(1_000)
         if self.first:
             batch = self.images[:100], self.labels[:100]
             self.writers = Workers("fork", Writer, [batch] * writers)
@@ -249,19 +255,19 @@ class ReadBesideWriter(StoreSuite):
         """Read the images once."""
         _, self.found_labels = self.store.read_many(out=self.found)
 
-    def check(self) -> None:
+    def check(self, *_: Any) -> None:
         """Raise RuntimeError unless what was read last are the images."""
         compare(self.found, self.images)
         compare(self.found_labels, self.labels)
 
     @facts(images=1_000 * times)
-    def time_read(self, backend: str, writers: int) -> None:
+    def time_read_25000(self, backend: str, writers: int) -> None:
         """Read the images 25 times."""
         for _ in range(self.times):
             self.read()
 
     @facts(images=1_000)
-    def track_cpu(self, backend: str, writers: int) -> float:
+    def track_cpu_1000(self, backend: str, writers: int) -> float:
         """Return the CPU time of reading the images once."""
         return cpu_time(self.read, time.process_time)
 
@@ -275,44 +281,40 @@ class WriteSeveral(StoreSuite):
     params = (BACKENDS, (1, 2, 4))
     param_names = ("backend", "writers")
     unit = "seconds"
+    count = 2_000
     version = version(1)
 
-    def setup(self, backend: str, writers: int) -> None:
-        """Have each process open an empty store; once, write and look at what is there."""
-        self.begin(2_000)
+    def prepare(self, backend: str, writers: int) -> None:
+        """Have each process open an empty store."""
+        self.shares = parts(len(self.images), writers)
         if self.first:
-            shares = parts(len(self.images), writers)
-            batches = [(self.images[part], self.labels[part]) for part in shares]
+            batches = [(self.images[part], self.labels[part]) for part in self.shares]
             self.writers = Workers("fork", Writer, batches)
-            paths = self.create(backend)
-            self.writers.call("write")
-            for path, part in zip(paths, shares, strict=True):
-                with storage_impl.open_store(path) as store:
-                    self.compare(store, part)
-        self.renew(backend)
+        self.paths = self.writers.call("create", self.scratch, backend)
+        self.undo.callback(self.writers.call, "discard")
 
-    def renew(self, backend: str) -> None:
+    def check(self, backend: str, writers: int) -> None:
+        """Raise RuntimeError unless the processes write their parts."""
+        self.writers.call("write")
+        for path, part in zip(self.paths, self.shares, strict=True):
+            with storage_impl.open_store(path) as store:
+                self.compare(store, part)
+
+    def renew(self, backend: str, writers: int) -> None:
         """Have each process open another empty store."""
         self.teardown()
-        self.begin(2_000)
-        self.create(backend)
-
-    def create(self, backend: str) -> list[Path]:
-        """Have each process open an empty store."""
-        paths = self.writers.call("create", self.scratch, backend)
-        self.undo.callback(self.writers.call, "discard")
-        return paths
+        self.begin(backend, writers)
 
     @facts(images=2_000)
-    def time_write(self, backend: str, writers: int) -> None:
+    def time_write_2000(self, backend: str, writers: int) -> None:
         """Write all images."""
         self.writers.call("write")
 
     @facts(images=2_000)
-    def track_cpu(self, backend: str, writers: int) -> float:
+    def track_cpu_2000(self, backend: str, writers: int) -> float:
         """Return the CPU time of writing all images, and of telling the processes to."""
         return cpu_time(
             lambda: self.writers.call("write"),
             self.writers.cpu,
-            between=lambda: self.renew(backend),
+            between=lambda: self.renew(backend, writers),
         )

@@ -1,7 +1,7 @@
 """How many bytes on disk do `count` images take?"""
 
 import storage_impl
-from benchmarks.common import BACKENDS, LARGE_COUNTS, LargeSuite, StoreSuite, version
+from benchmarks.common import StoreSuite, facts, version
 
 
 class DiskUsage(StoreSuite):
@@ -10,9 +10,8 @@ class DiskUsage(StoreSuite):
     unit = "bytes"
     version = version(1)
 
-    def setup(self, backend: str, count: int) -> None:
+    def prepare(self, backend: str, count: int) -> None:
         """Weigh a store of `count` images."""
-        self.begin(count)
         with storage_impl.open_store(self.stored(backend)) as store:
             self.usage = store.disk_usage()
 
@@ -20,12 +19,7 @@ class DiskUsage(StoreSuite):
         """Return the sum of the lengths of the files."""
         return self.usage.apparent
 
+    @facts(plain="plain_stores.PlainUsage.track_allocated")
     def track_allocated(self, backend: str, count: int) -> int:
         """Return what the files and directories take on the disk, as `du` counts it."""
         return self.usage.allocated
-
-
-class DiskUsageLarge(LargeSuite, DiskUsage):
-    """`DiskUsage` of 100,000 images."""
-
-    params = (BACKENDS, LARGE_COUNTS)

@@ -5,9 +5,8 @@ ways. A store that is not durable syncs when it is closed: `time_write_close` co
 is the figure for a program that needs its images on the disk at its end.
 """
 
-import os
-
-from benchmarks.common import BACKENDS, StoreSuite, facts, version
+import storage_impl
+from benchmarks.common import BACKENDS, StoreSuite, facts, sync, version
 
 
 class DurableSuite(StoreSuite):
@@ -16,30 +15,22 @@ class DurableSuite(StoreSuite):
     params = (BACKENDS, (True, False))
     param_names = ("backend", "durable")
 
-    count: int
-
-    def setup(self, backend: str, durable: bool) -> None:
-        """Open an empty store; once in a process, write to it and look at what is there."""
-        self.open_empty(backend, durable)
-        if self.first:
-            self.write()
-            self.compare(self.store)
-            self.teardown()
-            self.open_empty(backend, durable)
-
-    def open_empty(self, backend: str, durable: bool) -> None:
-        """Start a sample with an empty store, and nothing else that waits for the disk."""
-        self.begin(self.count)
+    def prepare(self, backend: str, durable: bool) -> None:
+        """Open an empty store; nothing else waits for the disk."""
         self.store = self.new_store(backend, durable=durable)
-        if hasattr(os, "sync"):
-            os.sync()
+        sync()
+
+    def check(self, backend: str, durable: bool) -> None:
+        """Raise RuntimeError unless what is written is there."""
+        self.write()
+        self.compare(self.store)
 
     def write(self) -> None:
         """Write all images."""
         raise NotImplementedError
 
 
-class WriteOneByOne(DurableSuite):
+class OneByOne(DurableSuite):
     """`write_one` of each of 100 images into an empty store that is open."""
 
     count = 100
@@ -51,12 +42,12 @@ class WriteOneByOne(DurableSuite):
             self.store.write_one(image, label)
 
     @facts(images=100)
-    def time_write(self, backend: str, durable: bool) -> None:
+    def time_write_100(self, backend: str, durable: bool) -> None:
         """Write 100 images."""
         self.write()
 
     @facts(images=100)
-    def time_write_close(self, backend: str, durable: bool) -> None:
+    def time_write_100_close(self, backend: str, durable: bool) -> None:
         """Write 100 images, and close the store."""
         self.write()
         self.store.close()
@@ -76,12 +67,38 @@ class WriteBatches(DurableSuite):
             self.store.write_many(self.images[here], self.labels[here])
 
     @facts(images=500)
-    def time_write(self, backend: str, durable: bool) -> None:
+    def time_write_500(self, backend: str, durable: bool) -> None:
         """Write 500 images."""
         self.write()
 
     @facts(images=500)
-    def time_write_close(self, backend: str, durable: bool) -> None:
+    def time_write_500_close(self, backend: str, durable: bool) -> None:
         """Write 500 images, and close the store."""
         self.write()
         self.store.close()
+
+
+class CreateToClose(StoreSuite):
+    """A durable store of 1,000 images made from nothing, by one `write_many`, and closed."""
+
+    params = (BACKENDS,)
+    param_names = ("backend",)
+    count = 1_000
+    version = version(1)
+
+    def prepare(self, backend: str) -> None:
+        """Choose where; nothing else waits for the disk."""
+        self.path = self.scratch / "store"
+        sync()
+
+    def check(self, backend: str) -> None:
+        """Raise RuntimeError unless what is written is there."""
+        self.time_write_1000(backend)
+        with storage_impl.open_store(self.path) as store:
+            self.compare(store)
+
+    @facts(images=1_000, plain="plain_stores.PlainSyncedWrite.time_write_1000")
+    def time_write_1000(self, backend: str) -> None:
+        """Create the store, write 1,000 images and close it."""
+        with self.create(self.path, backend, durable=True) as store:
+            store.write_many(self.images, self.labels)

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from benchmarks import single_image  # not the class: asv would take it for one of these
-from benchmarks.common import COUNTS, LARGE_COUNTS, LargeSuite, Suite, compare, facts, version
+from benchmarks.common import COUNTS, Suite, compare, facts, kept, version
 
 
 def encode(image: NDArray[np.uint8]) -> bytes:
@@ -54,15 +54,17 @@ class RawFile(FloorSuite):
     warmup_time = 0.0
     version = version(2)
 
-    def setup(self, count: int) -> None:
-        """Open a file of the images and an empty one; look at what is read."""
-        self.begin(count)
+    def prepare(self, count: int) -> None:
+        """Open a file of the images and an empty one."""
         self.images.tofile(self.scratch / "images")
         self.stored = open(self.scratch / "images", "rb", buffering=0)  # noqa: SIM115
         self.undo.callback(self.stored.close)
         self.empty = open(self.scratch / "empty", "xb", buffering=0)  # noqa: SIM115
         self.undo.callback(self.empty.close)
         self.found = np.zeros_like(self.images)
+
+    def check(self, count: int) -> None:
+        """Raise RuntimeError unless the file holds the images."""
         compare(self.read(), self.images)
 
     def read(self) -> NDArray[np.uint8]:
@@ -87,10 +89,6 @@ class Memory(FloorSuite):
 
     version = version(1)
 
-    def setup(self, count: int) -> None:
-        """Load the images."""
-        self.begin(count)
-
     def time_copy(self, count: int) -> None:
         """Copy all images."""
         self.images.copy()
@@ -101,12 +99,14 @@ class Png(FloorSuite):
 
     version = version(2)
 
-    def setup(self, count: int) -> None:
+    def prepare(self, count: int) -> None:
         """Encode what is to be decoded."""
-        self.begin(count)
         if self.first:
             self.encoded = [encode(image) for image in self.images]
-            compare(np.stack([decode(data) for data in self.encoded]), self.images)
+
+    def check(self, count: int) -> None:
+        """Raise RuntimeError unless decoding gives the images."""
+        compare(np.stack([decode(data) for data in self.encoded]), self.images)
 
     def time_encode(self, count: int) -> None:
         """Encode each image."""
@@ -126,18 +126,19 @@ class PngFiles(FloorSuite):
     warmup_time = 0.0
     version = version(2)
 
-    def setup(self, count: int) -> None:
+    def prepare(self, count: int) -> None:
         """Write the files to read, where no benchmark has yet."""
-        self.begin(count)
-        if self.first:  # Pillow loads its plugins when they are first used
-            decode(encode(self.images[0]))
-        self.stored = Path.cwd() / f"floor-png-{count}"
-        if not self.stored.exists():
-            aside = self.scratch / "aside"
-            aside.mkdir()
-            self.write(aside)
-            compare(self.read(aside), self.images)
-            aside.rename(self.stored)
+
+        def make(directory: Path) -> None:
+            directory.mkdir()
+            self.write(directory)
+
+        self.stored = kept(f"floor-png-{count}", make)
+
+    def check(self, count: int) -> None:
+        """Raise RuntimeError unless the files hold the images; Pillow loads its plugins here."""
+        compare(self.read(self.stored), self.images)
+        encode(self.images[0])
 
     def write(self, directory: Path) -> None:
         """Encode each image into a new file."""
@@ -171,15 +172,18 @@ class One(Suite):
     """
 
     warmup_time = WARMUP
+    count = 1_000
 
-    def setup(self) -> None:
-        """Store 1,000 images, once in a process, and look at one of them."""
-        self.begin(1_000)
+    def prepare(self) -> None:
+        """Store 1,000 images, once in a process."""
         if self.first:
             self.directory = Path.cwd() / f"floor-{type(self).__name__}"
             self.directory.mkdir(exist_ok=True)
             self.store()
-            compare(self.read(3), self.images[3])
+
+    def check(self) -> None:
+        """Raise RuntimeError unless an image is right."""
+        compare(self.read(3), self.images[3])
 
     def store(self) -> None:
         """Store the images."""
@@ -211,7 +215,7 @@ class OnePng(One):
             return decode(file.read())
 
     @facts(images=100)
-    def time_read(self) -> None:
+    def time_read_100(self) -> None:
         """Read 100 images."""
         self.read_each()
 
@@ -236,7 +240,7 @@ class OneLmdb(One):
         return np.ndarray(self.shape, np.uint8, value).copy()
 
     @facts(images=100)
-    def time_read(self) -> None:
+    def time_read_100(self) -> None:
         """Read 100 images."""
         self.read_each()
 
@@ -259,30 +263,6 @@ class OneHdf5(One):
         return image
 
     @facts(images=100)
-    def time_read(self) -> None:
+    def time_read_100(self) -> None:
         """Read 100 images."""
         self.read_each()
-
-
-class RawFileLarge(LargeSuite, RawFile):
-    """`RawFile` of 100,000 images."""
-
-    params = (LARGE_COUNTS,)
-
-
-class MemoryLarge(LargeSuite, Memory):
-    """`Memory` of 100,000 images."""
-
-    params = (LARGE_COUNTS,)
-
-
-class PngLarge(LargeSuite, Png):
-    """`Png` of 100,000 images."""
-
-    params = (LARGE_COUNTS,)
-
-
-class PngFilesLarge(LargeSuite, PngFiles):
-    """`PngFiles` of 100,000 images."""
-
-    params = (LARGE_COUNTS,)

@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,22 +18,8 @@ class Append(StoreSuite):
     param_names = ("backend", "held")
     version = version(1)
 
-    def setup(self, backend: str, held: int) -> None:
-        """Open a store of `held` images; once in a process, append and look at what is there."""
-        self.open_held(backend, held)
-        if self.first:
-            before = len(self.store)
-            self.time_append(backend, held)
-            with storage_impl.open_store(self.store.path) as reader:
-                images, labels = reader.read_many()
-            compare(images, np.concatenate([self.images[:before], self.images[:1_000]]))
-            compare(labels, np.concatenate([self.labels[:before], self.labels[:1_000]]))
-            self.teardown()
-            self.open_held(backend, held)
-
-    def open_held(self, backend: str, held: int) -> None:
-        """Start a sample with a store of its own."""
-        self.begin(10_000)
+    def prepare(self, backend: str, held: int) -> None:
+        """Open a store of `held` images."""
         if held:
             path = self.scratch / "store"
             shutil.copytree(self.stored(backend), path, copy_function=_link)
@@ -41,8 +28,17 @@ class Append(StoreSuite):
         else:
             self.store = self.new_store(backend)
 
+    def check(self, backend: str, held: int) -> None:
+        """Raise RuntimeError unless what is appended is there, and what was before."""
+        before = len(self.store)
+        self.time_append_1000(backend, held)
+        with storage_impl.open_store(self.store.path) as reader:
+            images, labels = reader.read_many()
+        compare(images, np.concatenate([self.images[:before], self.images[:1_000]]))
+        compare(labels, np.concatenate([self.labels[:before], self.labels[:1_000]]))
+
     @facts(images=1_000)
-    def time_append(self, backend: str, held: int) -> None:
+    def time_append_1000(self, backend: str, held: int) -> None:
         """Append 1,000 images."""
         self.store.write_many(self.images[:1_000], self.labels[:1_000])
 
@@ -55,7 +51,7 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-class AppendSteps(StoreSuite):
+class InSteps(StoreSuite):
     """`write_many` of 10,000 images in ten calls, into an empty store that is open; not synced.
 
     LMDB's map is full twice on the way: what was written of that transaction is written
@@ -66,24 +62,19 @@ class AppendSteps(StoreSuite):
     param_names = ("backend",)
     version = version(1)
 
-    def setup(self, backend: str) -> None:
-        """Open an empty store; once in a process, write to it and look at what is there."""
-        self.open_empty(backend)
-        if self.first:
-            self.time_append(backend)
-            self.compare(self.store)
-            self.teardown()
-            self.open_empty(backend)
-
-    def open_empty(self, backend: str) -> None:
-        """Start a sample with an empty store."""
-        self.begin(10_000)
+    def prepare(self, backend: str) -> None:
+        """Open an empty store."""
         self.store = self.new_store(backend)
         self.step = len(self.images) // 10
 
+    def check(self, backend: str) -> None:
+        """Raise RuntimeError unless what is written is there."""
+        self.time_write_10000(backend)
+        self.compare(self.store)
+
     @facts(images=10_000)
-    def time_append(self, backend: str) -> None:
-        """Append a tenth of the images, ten times."""
+    def time_write_10000(self, backend: str) -> None:
+        """Write a tenth of the images, ten times."""
         for start in range(0, len(self.images), self.step):
             here = slice(start, start + self.step)
             self.store.write_many(self.images[here], self.labels[here])
@@ -104,9 +95,14 @@ class WriteAmplification(StoreSuite):
     unit = "written/given"
     version = version(1)
 
-    def setup(self, backend: str, calls: str) -> None:
+    def amount(self, **parameters: Any) -> tuple[int, int]:
+        """Return fewer images where each is written by itself."""
+        return 200 if parameters["calls"] == "one by one" else 3_000, 32
+
+    def prepare(self, backend: str, calls: str) -> None:
         """Write, look at what is there, and count."""
-        self.begin(200 if calls == "one by one" else 3_000)
+        if not self.first:
+            return
         store = self.new_store(backend, durable=True)
         before = bytes_sent()
         if calls == "one by one":

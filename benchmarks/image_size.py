@@ -9,8 +9,8 @@ from typing import Any
 import storage_impl
 from benchmarks.common import BACKENDS, StoreSuite, facts, version
 
-SIDES = (24, 32, 64, 128, 256)
-LARGE_SIDES = (512,)
+LARGE_SIDE = 512
+SIDES = (24, 32, 64, 128, 256, LARGE_SIDE)
 PIXEL_BYTES = 6 << 20  # 8 images of 512 pixels a side
 
 
@@ -19,10 +19,12 @@ class SizeSuite(StoreSuite):
 
     params: tuple[tuple[Any, ...], ...] = (BACKENDS, SIDES)
     param_names = ("backend", "side")
+    large = (LARGE_SIDE,)
 
-    def begin_side(self, side: int) -> None:
-        """Start a sample on as many images as have 6 MiB of pixels."""
-        self.begin(PIXEL_BYTES // (side * side * 3), side)
+    def amount(self, **parameters: Any) -> tuple[int, int]:
+        """Return as many images as have 6 MiB of pixels."""
+        side = parameters["side"]
+        return PIXEL_BYTES // (side * side * 3), side
 
 
 class WriteSize(SizeSuite):
@@ -30,30 +32,19 @@ class WriteSize(SizeSuite):
 
     version = version(1)
 
-    def setup(self, backend: str, side: int) -> None:
-        """Open an empty store; once in a process, write to it and look at what is there."""
-        self.open_empty(backend, side)
-        if self.first:
-            self.time_write(backend, side)
-            self.compare(self.store)
-            self.teardown()
-            self.open_empty(backend, side)
-
-    def open_empty(self, backend: str, side: int) -> None:
-        """Start a sample with an empty store."""
-        self.begin_side(side)
+    def prepare(self, backend: str, side: int) -> None:
+        """Open an empty store."""
         self.store = self.new_store(backend)
 
+    def check(self, backend: str, side: int) -> None:
+        """Raise RuntimeError unless what is written is there."""
+        self.time_write_6mib(backend, side)
+        self.compare(self.store)
+
     @facts(bytes=PIXEL_BYTES)
-    def time_write(self, backend: str, side: int) -> None:
+    def time_write_6mib(self, backend: str, side: int) -> None:
         """Write all images."""
         self.store.write_many(self.images, self.labels)
-
-
-class WriteSizeLarge(WriteSize):
-    """`WriteSize` of images of 512 pixels a side."""
-
-    params = (BACKENDS, LARGE_SIDES)
 
 
 class ReadSize(SizeSuite):
@@ -62,21 +53,14 @@ class ReadSize(SizeSuite):
     warmup_time = 0.1
     version = version(1)
 
-    def setup(self, backend: str, side: int) -> None:
+    def prepare(self, backend: str, side: int) -> None:
         """Open a store."""
-        self.begin_side(side)
         self.store = self.warm_store(backend)
 
     @facts(bytes=PIXEL_BYTES)
-    def time_read(self, backend: str, side: int) -> None:
+    def time_read_6mib(self, backend: str, side: int) -> None:
         """Read all images."""
         self.store.read_many()
-
-
-class ReadSizeLarge(ReadSize):
-    """`ReadSize` of images of 512 pixels a side."""
-
-    params = (BACKENDS, LARGE_SIDES)
 
 
 class SizeOnDisk(SizeSuite):
@@ -85,18 +69,11 @@ class SizeOnDisk(SizeSuite):
     unit = "stored/raw"
     version = version(1)
 
-    def setup(self, backend: str, side: int) -> None:
+    def prepare(self, backend: str, side: int) -> None:
         """Weigh a store."""
-        self.begin_side(side)
         with storage_impl.open_store(self.stored(backend)) as store:
             self.usage = store.disk_usage()
 
     def track_ratio(self, backend: str, side: int) -> float:
         """Return the bytes allocated, the store's few other files included, over the pixels'."""
         return self.usage.allocated / self.images.nbytes
-
-
-class SizeOnDiskLarge(SizeOnDisk):
-    """`SizeOnDisk` of images of 512 pixels a side."""
-
-    params = (BACKENDS, LARGE_SIDES)

@@ -1,6 +1,6 @@
 """What does an image cost when many are written or read at once?"""
 
-from benchmarks.common import BACKENDS, LARGE_COUNTS, LargeSuite, StoreSuite, facts, version
+from benchmarks.common import StoreSuite, facts, version
 
 
 class WriteMany(StoreSuite):
@@ -8,36 +8,26 @@ class WriteMany(StoreSuite):
 
     version = version(1)
 
-    def setup(self, backend: str, count: int) -> None:
-        """Open an empty store; once in a process, write to it and look at what is there."""
-        self.open_empty(backend, count)
-        if self.first:
-            self.time_write(backend, count)
-            self.compare(self.store)
-            self.teardown()
-            self.open_empty(backend, count)
-
-    def open_empty(self, backend: str, count: int) -> None:
-        """Start a sample with an empty store."""
-        self.begin(count)
+    def prepare(self, backend: str, count: int) -> None:
+        """Open an empty store."""
         self.store = self.new_store(backend)
+
+    def check(self, backend: str, count: int) -> None:
+        """Raise RuntimeError unless what is written is there."""
+        self.time_write(backend, count)
+        self.compare(self.store)
 
     @facts(
         floors={
             "png": "floor.PngFiles.time_write",
             "lmdb": "floor.RawFile.time_write",
             "hdf5": "floor.RawFile.time_write",
-        }
+        },
+        plain="plain_stores.PlainWrite.time_write",
     )
     def time_write(self, backend: str, count: int) -> None:
         """Write `count` images."""
         self.store.write_many(self.images, self.labels)
-
-
-class WriteManyLarge(LargeSuite, WriteMany):
-    """`WriteMany` of 100,000 images."""
-
-    params = (BACKENDS, LARGE_COUNTS)
 
 
 class ReadMany(StoreSuite):
@@ -46,9 +36,8 @@ class ReadMany(StoreSuite):
     warmup_time = 0.1
     version = version(1)
 
-    def setup(self, backend: str, count: int) -> None:
+    def prepare(self, backend: str, count: int) -> None:
         """Open a store of `count` images."""
-        self.begin(count)
         self.store = self.warm_store(backend)
 
     @facts(
@@ -56,14 +45,9 @@ class ReadMany(StoreSuite):
             "png": "floor.PngFiles.time_read",
             "lmdb": "floor.RawFile.time_read",
             "hdf5": "floor.RawFile.time_read",
-        }
+        },
+        plain="plain_stores.PlainRead.time_read",
     )
     def time_read(self, backend: str, count: int) -> None:
         """Read `count` images."""
         self.store.read_many()
-
-
-class ReadManyLarge(LargeSuite, ReadMany):
-    """`ReadMany` of 100,000 images."""
-
-    params = (BACKENDS, LARGE_COUNTS)

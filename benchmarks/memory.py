@@ -1,51 +1,71 @@
 """How much memory does reading and writing take, the process and its libraries included?"""
 
+import os
+from functools import partial
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import storage_impl
-from benchmarks.common import BACKENDS, COUNTS, LargeSuite, StoreSuite, compare, version
+from benchmarks.common import BACKENDS, LARGE, LARGE_COUNT, MADE, StoreSuite, compare, kept, version
 
 
-class ReadSuite(StoreSuite):
-    """Base of the benchmarks that read 10,000 images, 30.7 MB of pixels.
+class PeakRead(StoreSuite):
+    """The peak of a process that opens a store and reads `count` images of 3,072 bytes.
 
-    asv takes the peak of the process since it began, pages of mapped files included: another
-    process makes the stores, and what was read is compared when the figure has been taken.
+    asv takes the peak since the process began, pages of mapped files included: another process
+    makes the stores, and what was read is compared when the figure has been taken.
     """
 
-    params = (BACKENDS,)
-    param_names = ("backend",)
+    params = (BACKENDS, (MADE, LARGE_COUNT))
+    version = version(2)
 
     def setup_cache(self) -> None:
         """Make the images and the stores."""
         super().setup_cache()
-        maker = StoreSuite()
-        maker.begin(COUNTS[-1])
-        for backend in BACKENDS:
-            maker.stored(backend)
-        maker.teardown()
+        for count in (MADE, LARGE_COUNT) if os.environ.get(LARGE) else (MADE,):
+            for backend in BACKENDS:
+                maker = StoreSuite()
+                maker.setup(backend, count)
+                kept(f"read-{backend}-{count}", partial(os.rename, maker.stored(backend)))
+                maker.teardown()
 
-    def setup(self, backend: str) -> None:
+    def amount(self, **parameters: Any) -> tuple[int, int]:
+        """Return one image: the process that is measured holds none of its own."""
+        return 1, 32
+
+    def prepare(self, backend: str, count: int) -> None:
         """Find the store."""
-        self.begin(1)
-        (self.path,) = Path().glob(f"{backend}-*")
+        self.path = Path.cwd() / f"read-{backend}-{count}"
         self.sums = [np.empty(0, np.uint64)]
         self.found = [np.empty(0, np.int64)]
-        self.undo.callback(self.check)
 
     def remember(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
         """Keep little of what was read."""
         self.sums.append(sums(images))
         self.found.append(labels)
 
-    def check(self) -> None:
+    def compare_read(self, count: int) -> None:
         """Raise RuntimeError unless everything was read."""
-        compare(np.concatenate(self.sums), sums(np.load("images.npy")))
-        compare(np.concatenate(self.found), np.load("labels.npy"))
+        images, labels = self.load(count, 32)
+        compare(np.concatenate(self.sums), sums(images))
+        compare(np.concatenate(self.found), labels)
+
+    def peakmem_read_many(self, backend: str, count: int) -> None:
+        """Read all images at once."""
+        self.undo.callback(self.compare_read, count)
+        with storage_impl.open_store(self.path) as store:
+            self.remember(*store.read_many())
+
+    def peakmem_batches(self, backend: str, count: int) -> None:
+        """Read all images in batches of 256, in order."""
+        self.undo.callback(self.compare_read, count)
+        with storage_impl.open_store(self.path) as store:
+            for images, labels in store.batches(256):
+                self.remember(images, labels)
 
 
 def sums(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -54,52 +74,29 @@ def sums(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return found
 
 
-class ReadMany(ReadSuite):
-    """`read_many` of everything."""
-
-    version = version(2)
-
-    def peakmem_read(self, backend: str) -> None:
-        """Read all images."""
-        with storage_impl.open_store(self.path) as store:
-            self.remember(*store.read_many())
-
-
-class ReadBatches(ReadSuite):
-    """`batches` of 256, in order."""
-
-    version = version(1)
-
-    def peakmem_read(self, backend: str) -> None:
-        """Read all batches."""
-        with storage_impl.open_store(self.path) as store:
-            for images, labels in store.batches(256):
-                self.remember(images, labels)
-
-
-class WriteGeneratorLarge(LargeSuite, StoreSuite):
-    """`write_many` of 200,000 images that a generator gives, 614 MB of pixels."""
+class PeakWrite(StoreSuite):
+    """The peak of a process that writes `count` images of a generator, 614 MB of pixels."""
 
     params = (BACKENDS, (200_000,))
+    large = (200_000,)
     version = version(1)
 
-    def setup_cache(self) -> None:
-        """Make the one image that is written."""
-        StoreSuite.setup_cache(self)
+    def amount(self, **parameters: Any) -> tuple[int, int]:
+        """Return the one image that is written."""
+        return 1, 32
 
-    def setup(self, backend: str, count: int) -> None:
+    def prepare(self, backend: str, count: int) -> None:
         """Open an empty store."""
-        self.begin(1)
         self.store = self.new_store(backend)
-        self.undo.callback(self.check, count)
 
-    def check(self, count: int) -> None:
+    def compare_written(self, count: int) -> None:
         """Raise RuntimeError unless another reader finds the image `count` times."""
         with storage_impl.open_store(self.store.path) as store:
             compare(len(store), count)
             for images, _ in store.batches(1_000):
                 compare(images, np.broadcast_to(self.images[0], images.shape))
 
-    def peakmem_write(self, backend: str, count: int) -> None:
+    def peakmem_write_many(self, backend: str, count: int) -> None:
         """Write one image `count` times."""
+        self.undo.callback(self.compare_written, count)
         self.store.write_many(repeat(self.images[0], count), repeat(0, count))

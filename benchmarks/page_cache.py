@@ -7,30 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import StoreSuite
-
-
-class ColdSuite(StoreSuite):
-    """Base of the benchmarks that read what the page cache does not hold."""
-
-    def empty_cache(self, directory: Path) -> None:
-        """Drop the files of a directory from the page cache, at the end of `setup`.
-
-        Raises
-        ------
-        NotImplementedError
-            They cannot be dropped: asv records "n/a" for the benchmark.
-        RuntimeError
-            They could be before, and not for this sample: the benchmark fails. After the
-            first sample asv passes over NotImplementedError, and would time a warm read.
-        """
-        try:
-            empty(directory)
-        except NotImplementedError as error:
-            if self.first:
-                raise
-            raise RuntimeError(f"the page cache was emptied before: {error}") from error
-
 
 def empty(directory: Path) -> None:
     """Drop all pages of the files below a directory from the page cache.

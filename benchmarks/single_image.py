@@ -9,22 +9,18 @@ class WriteOne(StoreSuite):
     params = (BACKENDS,)
     param_names = ("backend",)
     repeat = 25  # one image is noisy, and cheap
+    count = 1
     version = version(1)
 
-    def setup(self, backend: str) -> None:
-        """Open an empty store; once in a process, write to it and look at what is there."""
-        self.open_empty(backend)
-        if self.first:
-            self.time_write(backend)
-            self.compare(self.store)
-            self.teardown()
-            self.open_empty(backend)
-
-    def open_empty(self, backend: str) -> None:
-        """Start a sample with an empty store."""
-        self.begin(1)
+    def prepare(self, backend: str) -> None:
+        """Open an empty store."""
         self.store = self.new_store(backend)
         self.image, self.label = self.images[0], self.labels[0]
+
+    def check(self, backend: str) -> None:
+        """Raise RuntimeError unless what is written is there."""
+        self.time_write(backend)
+        self.compare(self.store)
 
     def time_write(self, backend: str) -> None:
         """Write one image."""
@@ -37,29 +33,32 @@ class ReadOne(StoreSuite):
     params = (BACKENDS,)
     param_names = ("backend",)
     warmup_time = 0.1
+    count = 1_000
     version = version(1)
 
     # 389 and 1,000 have no common divisor: all indices differ, and none follows its neighbour.
     indices = tuple(i * 389 % 1_000 for i in range(100))
 
-    def setup(self, backend: str) -> None:
-        """Open a store; once in a process, look at what is read."""
-        self.begin(1_000)
+    def prepare(self, backend: str) -> None:
+        """Open a store."""
         self.store = self.warm_store(backend)
-        if self.first:
-            images, labels = zip(*map(self.store.read_one, self.indices), strict=True)
-            compare(images, self.images[list(self.indices)])
-            compare(labels, self.labels[list(self.indices)])
+
+    def check(self, backend: str) -> None:
+        """Raise RuntimeError unless the images that are read are right."""
+        images, labels = zip(*map(self.store.read_one, self.indices), strict=True)
+        compare(images, self.images[list(self.indices)])
+        compare(labels, self.labels[list(self.indices)])
 
     @facts(
         images=100,
         floors={
-            "png": "floor.OnePng.time_read",
-            "lmdb": "floor.OneLmdb.time_read",
-            "hdf5": "floor.OneHdf5.time_read",
+            "png": "floor.OnePng.time_read_100",
+            "lmdb": "floor.OneLmdb.time_read_100",
+            "hdf5": "floor.OneHdf5.time_read_100",
         },
+        plain="plain_stores.PlainOne.time_read_100",
     )
-    def time_read(self, backend: str) -> None:
+    def time_read_100(self, backend: str) -> None:
         """Read 100 images, one by one."""
         read_one = self.store.read_one
         for index in self.indices:

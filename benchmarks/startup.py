@@ -1,41 +1,35 @@
 """How long is it from nothing to a library, and from a path to a store that can be read?"""
 
 import storage_impl
-from benchmarks.common import BACKENDS, StoreSuite, Suite, check_versions, compare, facts, version
+from benchmarks.common import BACKENDS, StoreSuite, Suite, compare, facts, version
 
 
-class Import(Suite):
-    """What an `import` takes in a Python that has just started, numpy included.
-
-    With a backend the library that it needs is imported, too.
-    """
+class ImportPackage(Suite):
+    """What importing the package takes in a Python that has just started, numpy included."""
 
     warmup_time = 0.1  # one time, in which Python compiles and the system reads the files
+    count = 1
     version = version(1)
 
-    def setup(self) -> None:
-        """Make sure of what is installed."""
-        check_versions()
-
     @facts(images=1)
-    def timeraw_storage_impl(self) -> str:
-        """Import the package alone."""
+    def timeraw_import(self) -> str:
+        """Import the package."""
         return "import storage_impl"
 
-    @facts(images=1)
-    def timeraw_png(self) -> str:
-        """Import it and its PNG backend."""
-        return "import storage_impl; storage_impl.BACKENDS['png']"
+
+class ImportBackend(Suite):
+    """What importing the package and a backend takes, with the library that it needs."""
+
+    warmup_time = 0.1
+    count = 1
+    version = version(1)
+    params = (BACKENDS,)
+    param_names = ("backend",)
 
     @facts(images=1)
-    def timeraw_lmdb(self) -> str:
-        """Import it and its LMDB backend."""
-        return "import storage_impl; storage_impl.BACKENDS['lmdb']"
-
-    @facts(images=1)
-    def timeraw_hdf5(self) -> str:
-        """Import it and its HDF5 backend."""
-        return "import storage_impl; storage_impl.BACKENDS['hdf5']"
+    def timeraw_import(self, backend: str) -> str:
+        """Import the package and the backend."""
+        return f"import storage_impl; storage_impl.BACKENDS[{backend!r}]"
 
 
 class OpenStore(StoreSuite):
@@ -48,21 +42,22 @@ class OpenStore(StoreSuite):
     warmup_time = 0.1
     version = version(1)
 
-    def setup(self, backend: str, count: int) -> None:
+    def prepare(self, backend: str, count: int) -> None:
         """Make a store of `count` images, where no benchmark has yet."""
-        self.begin(count)
         self.path = self.stored(backend)
-        if self.first:
-            with storage_impl.open_store(self.path) as store:
-                compare(len(store), len(self.images))
-                compare(store.read_one(count // 2)[0], self.images[count // 2])
+
+    def check(self, backend: str, count: int) -> None:
+        """Raise RuntimeError unless the images are there."""
+        with storage_impl.open_store(self.path) as store:
+            compare(len(store), len(self.images))
+            compare(store.read_one(count // 2)[0], self.images[count // 2])
 
     @facts(images=1)  # what opening costs is told as it is, not shared among the images
     def time_open(self, backend: str, count: int) -> None:
         """Open the store and close it."""
         storage_impl.open_store(self.path).close()
 
-    @facts(images=1)
+    @facts(images=1, plain="plain_stores.PlainOpen.time_open_read")
     def time_open_read(self, backend: str, count: int) -> None:
         """Open the store, read the image in the middle and close it."""
         with storage_impl.open_store(self.path) as store:

@@ -116,8 +116,7 @@ class Result(NamedTuple):
         What it was measured with: the machine, the Python packages, and what is recorded beside
         the results.
     datasets : dict
-        By the name of the images, the benchmarks by name. A class for 100,000 images counts as
-        the class without "Large" in its name.
+        By the name of the images, the benchmarks by name.
     outdated : int
         How many benchmarks were left out since they were measured by another version.
     common : dict
@@ -230,9 +229,7 @@ def load(path: str | Path, benchmarks: Mapping[str, Any], machine: str | None = 
                 outdated += 1
                 continue
         figures = dict(_figures(results, name, known))
-        base = name.replace("Large.", ".")
-        benchmark = datasets.setdefault(dataset, {}).setdefault(base, Benchmark(known, {}))
-        benchmark.figures.update(figures)
+        datasets.setdefault(dataset, {})[name] = Benchmark(known, figures)
     common = datasets.pop("", {})
     for measured_with in datasets.values():
         measured_with.update(common)

@@ -100,7 +100,7 @@ BYTES = {
 _MANY = {"count": 10_000}
 _WRITE_MANY = "many_images.WriteMany.time_write"
 _READ_MANY = "many_images.ReadMany.time_read"
-_READ_BATCHES = "access_patterns.ReadBatches.time_read"
+_READ_BATCHES = "access_patterns.ReadBatches.time_read_10000"
 _READ_THREADS = "concurrency.ReadThreads"
 _READ_PROCESSES = "concurrency.ReadProcesses"
 
@@ -128,7 +128,7 @@ WORKLOADS = (
         "random",
         "Random access",
         "single images at random, one call for each, from a store of 1,000",
-        Source("single_image.ReadOne.time_read"),
+        Source("single_image.ReadOne.time_read_100"),
     ),
     Workload(
         "labels",
@@ -140,14 +140,14 @@ WORKLOADS = (
         "append",
         "Append",
         "1,000 images by one call to a store that holds 10,000",
-        Source("growth.Append.time_append", where={"held": 10_000}),
+        Source("growth.Append.time_append_1000", where={"held": 10_000}),
         floors=Source(_WRITE_MANY, where={"count": 1_000}),
     ),
     Workload(
         "processes",
         "Many processes",
         "5,000 images by four processes that are running, each an equal part",
-        Source(f"{_READ_PROCESSES}.time_read", where={"start": "spawn", "processes": 4}),
+        Source(f"{_READ_PROCESSES}.time_read_5000", where={"start": "spawn", "processes": 4}),
         floors=Source(_READ_MANY, where=_MANY),
     ),
     Workload(
@@ -192,7 +192,7 @@ SECTIONS = (
                 *("", "", "time an image", PER_IMAGE),
                 (
                     Source("single_image.WriteOne.time_write", "store"),
-                    Source("single_image.ReadOne.time_read", "read"),
+                    Source("single_image.ReadOne.time_read_100", "read"),
                 ),
             ),
             Chart(
@@ -217,14 +217,14 @@ SECTIONS = (
                 "Time to store, by size",
                 "6 MiB of pixels by one call, whatever their size: the larger, the fewer images.",
                 *("side", "pixels a side", "time", SECONDS),
-                (Source("image_size.WriteSize.time_write"),),
+                (Source("image_size.WriteSize.time_write_6mib"),),
             ),
             Chart(
                 "size-read",
                 "Time to read, by size",
                 "6 MiB of pixels by one call, whatever their size: the larger, the fewer images.",
                 *("side", "pixels a side", "time", SECONDS),
-                (Source("image_size.ReadSize.time_read"),),
+                (Source("image_size.ReadSize.time_read_6mib"),),
             ),
             Chart(
                 "size-disk",
@@ -254,14 +254,14 @@ SECTIONS = (
                 "1,000 images from the middle of 10,000: by a slice, by a list of their "
                 "indices, or by a call for each.",
                 *("how", "asked for by", "time an image", PER_IMAGE),
-                (Source("access_patterns.ReadRun.time_read"),),
+                (Source("access_patterns.ReadRun.time_read_1000"),),
             ),
             Chart(
                 "folds",
                 "Folds",
                 "An epoch of 9 of 10 folds of 1,000 images, that are one store or ten.",
                 *("stores", "stores", "time an image", PER_IMAGE),
-                (Source("access_patterns.ReadFolds.time_epoch"),),
+                (Source("access_patterns.ReadFolds.time_read_9000"),),
             ),
             Chart(
                 "latency",
@@ -269,9 +269,9 @@ SECTIONS = (
                 "One image at random in 10,000: what half of the calls, 95% and 99% stay under.",
                 *("", "of the calls", "time an image", PER_IMAGE),
                 (
-                    Source("access_patterns.ReadOneLatency.track_p50", "50%"),
-                    Source("access_patterns.ReadOneLatency.track_p95", "95%"),
-                    Source("access_patterns.ReadOneLatency.track_p99", "99%"),
+                    Source("access_patterns.Latency.track_p50", "50%"),
+                    Source("access_patterns.Latency.track_p95", "95%"),
+                    Source("access_patterns.Latency.track_p99", "99%"),
                 ),
             ),
             Chart(
@@ -292,7 +292,7 @@ SECTIONS = (
                 "Threads",
                 "The same images read by more threads, from one store object or one for each.",
                 *("threads", "threads", "time an image", PER_IMAGE),
-                (Source(f"{_READ_THREADS}.time_read"),),
+                (Source(f"{_READ_THREADS}.time_read_5000"),),
                 panel="stores",
             ),
             Chart(
@@ -300,7 +300,7 @@ SECTIONS = (
                 "Processes",
                 "The same images read by more processes, by how Python starts them.",
                 *("processes", "processes", "time an image", PER_IMAGE),
-                (Source(f"{_READ_PROCESSES}.time_read"),),
+                (Source(f"{_READ_PROCESSES}.time_read_5000"),),
                 panel="start",
             ),
             Chart(
@@ -308,7 +308,7 @@ SECTIONS = (
                 "CPU time of the processes",
                 "What all of them took together, user and system, for the same images.",
                 *("processes", "processes", "CPU time an image", PER_IMAGE),
-                (Source(f"{_READ_PROCESSES}.track_cpu"),),
+                (Source(f"{_READ_PROCESSES}.track_cpu_5000"),),
                 panel="start",
             ),
             Chart(
@@ -317,8 +317,8 @@ SECTIONS = (
                 "The same images read by processes that were forked.",
                 *("processes", "processes", "time an image", PER_IMAGE),
                 (
-                    Source(f"{_READ_PROCESSES}.time_read", "one store", {"start": "fork"}),
-                    Source("concurrency.ReadOwnStores.time_read", "a store each"),
+                    Source(f"{_READ_PROCESSES}.time_read_5000", "one store", {"start": "fork"}),
+                    Source("concurrency.ReadOwnStores.time_read_5000", "a store each"),
                 ),
             ),
             Chart(
@@ -333,14 +333,14 @@ SECTIONS = (
                 "Beside a writer",
                 "Reading while no other process, or one, appends to the same store.",
                 *("writers", "writers", "time an image", PER_IMAGE),
-                (Source("concurrency.ReadBesideWriter.time_read"),),
+                (Source("concurrency.ReadBesideWriter.time_read_25000"),),
             ),
             Chart(
                 "writers",
                 "Several writers",
                 "The same images written by more processes, each into a store of its own.",
                 *("writers", "writers", "time an image", PER_IMAGE),
-                (Source("concurrency.WriteSeveral.time_write"),),
+                (Source("concurrency.WriteSeveral.time_write_2000"),),
             ),
         ),
     ),
@@ -355,7 +355,7 @@ SECTIONS = (
                 "cache. Warm, it is open and was read before.",
                 *("count", "images", "time", SECONDS),
                 (
-                    Source("cold_cache.ColdReadMany.time_read", "cold"),
+                    Source("cold_cache.ColdAll.time_open_read", "cold"),
                     Source(_READ_MANY, "warm", {"count": 1_000}),
                     Source(_READ_MANY, "warm", {"count": 10_000}),
                 ),
@@ -367,8 +367,8 @@ SECTIONS = (
                 "is open and was read before.",
                 *("", "page cache", "time an image", PER_IMAGE),
                 (
-                    Source("cold_cache.ColdReadOne.time_read", "cold"),
-                    Source("single_image.ReadOne.time_read", "warm"),
+                    Source("cold_cache.ColdOne.time_open_read", "cold"),
+                    Source("single_image.ReadOne.time_read_100", "warm"),
                 ),
             ),
             Chart(
@@ -394,8 +394,8 @@ SECTIONS = (
                 "what is not is there when the store is closed.",
                 *("durable", "durable", "time an image", PER_IMAGE),
                 (
-                    Source("durability.WriteOneByOne.time_write", "calls alone"),
-                    Source("durability.WriteOneByOne.time_write_close", "and close"),
+                    Source("durability.OneByOne.time_write_100", "calls alone"),
+                    Source("durability.OneByOne.time_write_100_close", "and close"),
                 ),
             ),
             Chart(
@@ -404,8 +404,8 @@ SECTIONS = (
                 "The same with a call for each 100 images.",
                 *("durable", "durable", "time an image", PER_IMAGE),
                 (
-                    Source("durability.WriteBatches.time_write", "calls alone"),
-                    Source("durability.WriteBatches.time_write_close", "and close"),
+                    Source("durability.WriteBatches.time_write_500", "calls alone"),
+                    Source("durability.WriteBatches.time_write_500_close", "and close"),
                 ),
             ),
         ),
@@ -419,7 +419,7 @@ SECTIONS = (
                 "Append",
                 "1,000 images added to a store that holds some.",
                 *("held", "images held", "time an image", PER_IMAGE),
-                (Source("growth.Append.time_append"),),
+                (Source("growth.Append.time_append_1000"),),
             ),
             Chart(
                 "amplification",
@@ -443,12 +443,16 @@ def names() -> set[str]:
 
 # -- which benchmarks a command runs ------------------------------------------------------------
 
-# The quick run has what the table shows; 100,000 images and the largest sizes are asked for.
+# Parameters that are measured only where this variable is set: 100,000 images, the largest sizes.
+LARGE = "STORAGE_IMPL_LARGE"
+_LARGE = r"[( ](100000|200000|512)\)"
+
+# The quick run has what the table shows.
 RUN = {
-    "quick": r"^(?!.*Large\.)(calibration|disk_usage|many_images|single_image|startup\.OpenStore"
+    "quick": rf"^(?!.*{_LARGE})(calibration|disk_usage|many_images|single_image|startup\.OpenStore"
     r"|access_patterns\.(ReadLabels|ReadBatches.*shuffled', 256)|floor\.(?!Memory|Png\.))",
-    "full": r"^(?!.*Large\.)",
-    "large": r"Large\.|^calibration\.",
+    "full": rf"^(?!.*{_LARGE})",
+    "large": rf"{_LARGE}|^calibration\.",
 }
 
 # A minute for each commit: the calibration, and the main reads and writes. PNG files cost the same
@@ -457,7 +461,7 @@ RUN = {
 GATED = (
     r"^(calibration\.|single_image\.ReadOne\."
     r"|many_images\.\w+\.time_\w+\(('\w+', 1000|'(lmdb|hdf5)', 10000)\)"
-    r"|access_patterns\.ReadBatches\.time_read\('(lmdb|hdf5)', 'shuffled', 256\))"
+    r"|access_patterns\.ReadBatches\.time_read_10000\('(lmdb|hdf5)', 'shuffled', 256\))"
 )
 
 # What `tox run -e versions` varies.
@@ -470,7 +474,7 @@ SWEPT = (
     r"^many_images\.WriteMany\.time_write\('(lmdb|hdf5)', 10000\)",  # PNG: 3 seconds a sample
     r"^many_images\.ReadMany\.time_read\('\w+', 10{3,4}\)",
     r"^single_image\.",
-    r"^access_patterns\.ReadBatches\.time_read\('\w+', 'shuffled', 256\)",
+    r"^access_patterns\.ReadBatches\.time_read_10000\('\w+', 'shuffled', 256\)",
     r"^access_patterns\.ReadLabels\.time_read\('\w+', 10000\)",
     r"^startup\.OpenStore\.time_open\('\w+', 10000\)",
     r"^disk_usage\.DiskUsage\.\w+\('\w+', 10000\)",
@@ -488,8 +492,8 @@ class Operation(NamedTuple):
 
 OPERATIONS = (
     Operation("write one", "single_image.WriteOne.time_write"),
-    Operation("read one", "single_image.ReadOne.time_read"),
+    Operation("read one", "single_image.ReadOne.time_read_100"),
     Operation("write 1,000", "many_images.WriteMany.time_write", (1_000,)),
     Operation("read 10,000", "many_images.ReadMany.time_read", (10_000,)),
-    Operation("shuffled", "access_patterns.ReadBatches.time_read", ("shuffled", 256)),
+    Operation("shuffled", "access_patterns.ReadBatches.time_read_10000", ("shuffled", 256)),
 )

@@ -89,8 +89,8 @@ class LmdbBackend(Backend):
     Readahead matters where the pages are not in memory. Microseconds an image, for 5,000 of 32
     pixels a side right after the page cache was emptied: reading all in order 5.0 with it and 80
     without, reading 500 at random 50 with it and 79 without. It can only cost where a store is
-    much larger than the memory and read at random. Measured by `LmdbReadaheadCold` of
-    benchmarks/tuning.py; the intervals, machine and versions are in docs/findings.md.
+    much larger than the memory and read at random. Measured by `LmdbColdReadahead` of
+    benchmarks/tuning_lmdb.py; the intervals, machine, versions are in docs/findings.md.
     """
 
     name = "lmdb"

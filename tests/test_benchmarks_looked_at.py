@@ -11,14 +11,22 @@ OF_THEIR_OWN = {
     "floor.OneHdf5",
     "floor.OneLmdb",
     "floor.OnePng",
-    "memory.WriteGenerator",
-    "startup.Import",
+    "memory.PeakWrite",
+    "plain_stores.PlainBatches",
+    "plain_stores.PlainOne",
+    "plain_stores.PlainOpen",
+    "plain_stores.PlainRead",
+    "plain_stores.PlainSyncedWrite",
+    "plain_stores.PlainUsage",
+    "plain_stores.PlainWrite",
+    "startup.ImportBackend",
+    "startup.ImportPackage",
 }
 
 
 def class_of(name: str) -> str:
-    """Return what has the setup of a benchmark; one for large parameters inherits it."""
-    return name.rpartition(".")[0].removesuffix("Large")
+    """Return what has the setup of a benchmark."""
+    return name.rpartition(".")[0]
 
 
 def test_each_benchmark_is_looked_at() -> None:

@@ -38,17 +38,17 @@ LIMIT = 60  # seconds; reached only where something hangs
 STARTS = multiprocessing.get_all_start_methods()
 
 READS = [
-    "access_patterns.ReadBatches.time_read",
-    "access_patterns.ReadFolds.time_epoch",
-    "access_patterns.ReadOneLatency.track_p50",
-    "access_patterns.ReadRun.time_read",
-    "concurrency.ReadBesideWriter.time_read",
-    "concurrency.ReadOwnStores.time_read",
-    "concurrency.ReadProcesses.time_read",
-    "concurrency.ReadThreads.time_read",
+    "access_patterns.ReadBatches.time_read_10000",
+    "access_patterns.ReadFolds.time_read_9000",
+    "access_patterns.Latency.track_p50",
+    "access_patterns.ReadRun.time_read_1000",
+    "concurrency.ReadBesideWriter.time_read_25000",
+    "concurrency.ReadOwnStores.time_read_5000",
+    "concurrency.ReadProcesses.time_read_5000",
+    "concurrency.ReadThreads.time_read_5000",
     "concurrency.StartProcess.time_start",
-    "memory.ReadBatches.peakmem_read",
-    "memory.ReadMany.peakmem_read",
+    "memory.PeakRead.peakmem_batches",
+    "memory.PeakRead.peakmem_read_many",
 ]
 
 few_images = test_benchmarks.few_images
@@ -148,12 +148,12 @@ def whole(benchmark: Any) -> None:
     ("name", "parameters"),
     combinations(
         *[name for name in READS if "memory" not in name],
-        "concurrency.ReadBesideWriter.track_cpu",
-        "concurrency.ReadOwnStores.track_cpu",
-        "concurrency.ReadProcesses.track_cpu",
-        "concurrency.ReadThreads.track_cpu",
-        "concurrency.WriteSeveral.time_write",
-        "concurrency.WriteSeveral.track_cpu",
+        "concurrency.ReadBesideWriter.track_cpu_1000",
+        "concurrency.ReadOwnStores.track_cpu_5000",
+        "concurrency.ReadProcesses.track_cpu_5000",
+        "concurrency.ReadThreads.track_cpu_5000",
+        "concurrency.WriteSeveral.time_write_2000",
+        "concurrency.WriteSeveral.track_cpu_2000",
     ),
 )
 def test_runs_with_all_parameters(
@@ -176,15 +176,15 @@ def test_runs_with_all_parameters(
     ("name", "parameters"),
     [
         *combinations(
-            "access_patterns.ReadBatches.time_read",
-            "access_patterns.ReadFolds.time_epoch",
-            "access_patterns.ReadRun.time_read",
-            "concurrency.ReadThreads.time_read",
+            "access_patterns.ReadBatches.time_read_10000",
+            "access_patterns.ReadFolds.time_read_9000",
+            "access_patterns.ReadRun.time_read_1000",
+            "concurrency.ReadThreads.time_read_5000",
             backends=("lmdb", "hdf5"),  # 10,000 files take their time
         ),
-        *(("concurrency.ReadProcesses.time_read", ("hdf5", "fork", n)) for n in (1, 2, 4)),
-        *(("concurrency.ReadOwnStores.time_read", ("lmdb", n)) for n in (2, 4)),
-        *(("concurrency.ReadBesideWriter.time_read", ("lmdb", n)) for n in (0, 1)),
+        *(("concurrency.ReadProcesses.time_read_5000", ("hdf5", "fork", n)) for n in (1, 2, 4)),
+        *(("concurrency.ReadOwnStores.time_read_5000", ("lmdb", n)) for n in (2, 4)),
+        *(("concurrency.ReadBesideWriter.time_read_25000", ("lmdb", n)) for n in (0, 1)),
         ("concurrency.StartProcess.time_start", ("lmdb", "fork")),
     ],
 )
@@ -210,7 +210,9 @@ def test_batches_come_in_the_order_that_is_named(
     """In order, with a step, sorted within a batch, or not at all; no batch is too large."""
     steps = {}
     for order in ("in order", "strided", "sorted", "shuffled"):
-        benchmark = benchmark_of("access_patterns.ReadBatches.time_read", ("lmdb", order, batch))
+        benchmark = benchmark_of(
+            "access_patterns.ReadBatches.time_read_10000", ("lmdb", order, batch)
+        )
         benchmark.do_setup()
         calls.clear()
         benchmark.do_run()
@@ -231,7 +233,7 @@ def test_a_run_is_read_in_the_way_that_is_named(all_images: Path, calls: Calls) 
     wanted = list(range(4_500, 5_500))
     found = {}
     for how in ("slice", "list", "one by one"):
-        benchmark = benchmark_of("access_patterns.ReadRun.time_read", ("hdf5", how))
+        benchmark = benchmark_of("access_patterns.ReadRun.time_read_1000", ("hdf5", how))
         benchmark.do_setup()
         calls.clear()
         benchmark.do_run()
@@ -247,7 +249,7 @@ def test_a_run_is_read_in_the_way_that_is_named(all_images: Path, calls: Calls) 
 def test_an_epoch_reads_all_folds_but_one(all_images: Path, calls: Calls) -> None:
     """Nine folds, from nine stores of 1,000 or from one of 10,000; the fourth is held out."""
     for stores in (10, 1):
-        benchmark = benchmark_of("access_patterns.ReadFolds.time_epoch", ("lmdb", stores))
+        benchmark = benchmark_of("access_patterns.ReadFolds.time_read_9000", ("lmdb", stores))
         benchmark.do_setup()
         calls.clear()
         benchmark.do_run()
@@ -269,7 +271,7 @@ def test_percentiles_are_of_single_calls(
     times = iter([moment for n in range(30_000) for moment in (n * 10**6, n * 10**6 + n)])
     found = {}
     for rank in (50, 95, 99):
-        benchmark = benchmark_of(f"access_patterns.ReadOneLatency.track_p{rank}", ("hdf5",))
+        benchmark = benchmark_of(f"access_patterns.Latency.track_p{rank}", ("hdf5",))
         with monkeypatch.context() as clock:
             clock.setattr(time, "perf_counter_ns", lambda: next(times))
             found[rank] = run(benchmark)
@@ -288,7 +290,7 @@ def test_threads_share_a_store_or_have_their_own(
 ) -> None:
     """Four threads read at once, each its part: of one store, or a store; and end in the end."""
     before = set(threading.enumerate())
-    benchmark = benchmark_of("concurrency.ReadThreads.time_read", ("lmdb", 4, kind))
+    benchmark = benchmark_of("concurrency.ReadThreads.time_read_5000", ("lmdb", 4, kind))
     benchmark.do_setup()
     barrier = threading.Barrier(4)
     threads, stores = set(), set()
@@ -325,23 +327,24 @@ def test_processes_read_at_the_same_time(
 
     monkeypatch.setattr(Reader, "read", together)
     for name, parameters in (
-        ("concurrency.ReadProcesses.time_read", ("png", "fork", 4)),
-        ("concurrency.ReadOwnStores.time_read", ("png", 4)),
+        ("concurrency.ReadProcesses.time_read_5000", ("png", "fork", 4)),
+        ("concurrency.ReadOwnStores.time_read_5000", ("png", 4)),
     ):
         run(benchmark_of(name, parameters))
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"),
+    ("name", "images", "parameters"),
     [
-        ("ReadThreads", ("hdf5", 4, "shared")),
-        pytest.param("ReadProcesses", ("hdf5", "fork", 4), marks=needs_fork),
-        pytest.param("ReadOwnStores", ("hdf5", 4), marks=needs_fork),
-        pytest.param("WriteSeveral", ("hdf5", 4), marks=needs_fork),
+        ("ReadThreads", 5_000, ("hdf5", 4, "shared")),
+        pytest.param("ReadProcesses", 5_000, ("hdf5", "fork", 4), marks=needs_fork),
+        pytest.param("ReadOwnStores", 5_000, ("hdf5", 4), marks=needs_fork),
+        pytest.param("WriteSeveral", 2_000, ("hdf5", 4), marks=needs_fork),
     ],
 )
 def test_cpu_time_is_of_all(
     name: str,
+    images: int,
     parameters: tuple[Any, ...],
     small_images: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -357,7 +360,7 @@ def test_cpu_time_is_of_all(
             return original(*arguments, **options)
 
         monkeypatch.setattr(ImageStore, method, busy)
-    assert run(benchmark_of(f"concurrency.{name}.track_cpu", parameters)) >= 4 * 0.05
+    assert run(benchmark_of(f"concurrency.{name}.track_cpu_{images}", parameters)) >= 4 * 0.05
 
 
 @needs_fork
@@ -365,7 +368,7 @@ def test_cpu_time_is_of_all(
 def test_the_writer_writes_while_the_reader_reads(backend: str, small_images: Path) -> None:
     """With a writer the store grows under the reader, who sees what there was; else it does not."""
     for writers in (0, 1):
-        benchmark = benchmark_of("concurrency.ReadBesideWriter.time_read", (backend, writers))
+        benchmark = benchmark_of("concurrency.ReadBesideWriter.time_read_25000", (backend, writers))
         benchmark.do_setup()
         instance = benchmark.func.__self__
         benchmark.do_run()
@@ -385,7 +388,7 @@ def test_the_writer_writes_while_the_reader_reads(backend: str, small_images: Pa
 @pytest.mark.parametrize("writers", [1, 2, 4])
 def test_several_write_their_parts(backend: str, writers: int, all_images: Path) -> None:
     """Each process writes its part of 2,000 images into an empty store of its own, unsynced."""
-    benchmark = benchmark_of("concurrency.WriteSeveral.time_write", (backend, writers))
+    benchmark = benchmark_of("concurrency.WriteSeveral.time_write_2000", (backend, writers))
     benchmark.do_setup()
     scratch = benchmark.func.__self__.scratch
     found = []
@@ -417,7 +420,7 @@ def test_several_that_write_wrong_pixels_have_no_figure(
         "write_many",
         lambda store, images, labels: write_many(store, images ^ 1, labels),
     )
-    benchmark = benchmark_of("concurrency.WriteSeveral.time_write", ("hdf5", 2))
+    benchmark = benchmark_of("concurrency.WriteSeveral.time_write_2000", ("hdf5", 2))
     with pytest.raises(RuntimeError, match="not what was written"):
         benchmark.do_setup()
     benchmark.do_teardown()
@@ -464,7 +467,7 @@ def test_a_wrong_store_has_no_figure(
         whole(benchmark)
     assert planted
     kept = {path.name for path in small_images.iterdir()} - {"images.npy", "labels.npy"}
-    assert all(entry.startswith(common.BACKENDS) for entry in kept)
+    assert all(entry.startswith((*common.BACKENDS, "read")) for entry in kept)
 
 
 @pytest.mark.parametrize("name", READS)
@@ -495,12 +498,12 @@ def test_a_backend_that_reads_nothing_has_no_figure(
 
 
 @pytest.mark.parametrize(
-    "name", ["memory.ReadBatches.peakmem_read", "memory.ReadMany.peakmem_read"]
+    "name", ["memory.PeakRead.peakmem_batches", "memory.PeakRead.peakmem_read_many"]
 )
 def test_memory_is_that_of_reading(name: str, all_images: Path, calls: Calls) -> None:
     """Everything is read, at once or 256 by 256, by a process that has no images of its own."""
     for backend in common.BACKENDS:
-        benchmark = benchmark_of(name, (backend,))
+        benchmark = benchmark_of(name, (backend, 10_000))
         calls.clear()
         benchmark.do_setup()
         assert len(benchmark.func.__self__.images) == 1
@@ -508,7 +511,7 @@ def test_memory_is_that_of_reading(name: str, all_images: Path, calls: Calls) ->
         benchmark.do_run()
         assert list(chain(*calls.indices())) == list(range(10_000))
         sizes = {len(indices) for indices in calls.indices()}
-        assert sizes == ({10_000} if "Many" in name else {256, 10_000 % 256})
+        assert sizes == ({10_000} if "read_many" in name else {256, 10_000 % 256})
         benchmark.do_teardown()
 
 
@@ -517,7 +520,7 @@ def test_memory_is_that_of_writing(
     which: str, few_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a generator gave is read back before its figure counts."""
-    name, parameters = "memory.WriteGeneratorLarge.peakmem_write", ("hdf5", 50)
+    name, parameters = "memory.PeakWrite.peakmem_write_many", ("hdf5", 50)
     whole(benchmark_of(name, parameters))
     write_many = ImageStore.write_many
 
@@ -537,7 +540,10 @@ def test_memory_is_that_of_writing(
 )
 def test_what_is_imported(name: str, expected: set[str], few_images: Path) -> None:
     """An import is timed in a Python that has nothing of it yet, and brings its library alone."""
-    statement = benchmark_of(f"startup.Import.timeraw_{name}", ()).func()
+    if name == "storage_impl":
+        statement = benchmark_of("startup.ImportPackage.timeraw_import", ()).func()
+    else:
+        statement = benchmark_of("startup.ImportBackend.timeraw_import", (name,)).func(name)
     code = (
         "import sys, timeit\n"
         "before = set(sys.modules)\n"
@@ -611,7 +617,7 @@ def test_workers_of_another_package_are_refused(
     assert children() == set()
 
 
-@pytest.mark.parametrize("name", ["ReadProcesses.time_read", "StartProcess.time_start"])
+@pytest.mark.parametrize("name", ["ReadProcesses.time_read_5000", "StartProcess.time_start"])
 def test_a_start_method_that_is_missing_is_not_measured(
     name: str, small_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,16 @@ import numpy as np
 import pytest
 
 import storage_impl
-from benchmarks import common, datasets, floor, growth, image_size, page_cache, tuning
+from benchmarks import (
+    common,
+    datasets,
+    floor,
+    growth,
+    image_size,
+    page_cache,
+    tuning_lmdb,
+    tuning_png,
+)
 from storage_impl import _lmdb_environment
 from tests import test_benchmarks
 from tests.test_benchmarks import benchmark_of, run
@@ -42,7 +51,7 @@ def ten_images(few_images: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return few_images
 
 
-_synthetic = cache(datasets.synthetic)
+_synthetic = cache(datasets.synthetic.make)
 
 
 @pytest.fixture
@@ -98,26 +107,26 @@ STORES = {
         for backend in common.BACKENDS
         for name, *more in (
             ("cold_cache.ColdOpen.time_open",),
-            ("cold_cache.ColdReadMany.time_read", 1),
-            ("cold_cache.ColdReadOne.time_read",),
-            ("durability.WriteBatches.time_write", True),
-            ("durability.WriteBatches.time_write_close", False),
-            ("durability.WriteOneByOne.time_write", True),
-            ("durability.WriteOneByOne.time_write_close", False),
-            ("growth.Append.time_append", 0),
-            ("growth.Append.time_append", 10_000),
-            ("growth.AppendSteps.time_append",),
+            ("cold_cache.ColdAll.time_open_read", 1),
+            ("cold_cache.ColdOne.time_open_read",),
+            ("durability.WriteBatches.time_write_500", True),
+            ("durability.WriteBatches.time_write_500_close", False),
+            ("durability.OneByOne.time_write_100", True),
+            ("durability.OneByOne.time_write_100_close", False),
+            ("growth.Append.time_append_1000", 0),
+            ("growth.Append.time_append_1000", 10_000),
+            ("growth.InSteps.time_write_10000",),
             ("growth.WriteAmplification.track_written", "one call"),
             ("growth.WriteAmplification.track_written", "one by one"),
-            ("image_size.ReadSize.time_read", 64),
+            ("image_size.ReadSize.time_read_6mib", 64),
             ("image_size.SizeOnDisk.track_ratio", 64),
-            ("image_size.WriteSize.time_write", 64),
+            ("image_size.WriteSize.time_write_6mib", 64),
         )
     },
-    ("tuning.Hdf5Layout.time_read", "contiguous"): "hdf5",
-    ("tuning.LmdbReadahead.time_read", True): "lmdb",
-    ("tuning.LmdbReadaheadCold.time_read", True): "lmdb",
-    ("tuning.PngLevel.time_read", 1, 32): "png",
+    ("tuning_hdf5.Hdf5Layout.time_read_5000", "contiguous"): "hdf5",
+    ("tuning_lmdb.LmdbReadahead.time_read_5000", True): "lmdb",
+    ("tuning_lmdb.LmdbColdReadahead.time_open_read_5000", True): "lmdb",
+    ("tuning_png.PngLevel.time_read_768kib", 1, 32): "png",
 }
 
 
@@ -151,9 +160,9 @@ def test_wrong_pixels_have_no_figure(
     "case",
     [
         *(("many_images.ReadMany.time_read", backend, 10) for backend in common.BACKENDS),
-        ("image_size.ReadSize.time_read", "hdf5", 64),
-        ("tuning.LmdbReadahead.time_read", True),
-        ("tuning.PngLevel.time_read", 1, 32),
+        ("image_size.ReadSize.time_read_6mib", "hdf5", 64),
+        ("tuning_lmdb.LmdbReadahead.time_read_5000", True),
+        ("tuning_png.PngLevel.time_read_768kib", 1, 32),
     ],
 )
 def test_every_process_looks_at_what_it_reads(
@@ -176,23 +185,21 @@ def test_every_process_looks_at_what_it_reads(
 
 
 @pytest.mark.parametrize(
-    "case",
+    ("backend", "case"),
     [
-        ("cold_cache.ColdReadOne.time_read", "png"),
-        ("cold_cache.ColdReadOne.time_read", "lmdb"),
-        ("cold_cache.ColdReadOne.time_read", "hdf5"),
-        ("tuning.Hdf5Layout.time_read_one", "contiguous"),
-        ("tuning.LmdbReadahead.time_read_one", True),
-        ("tuning.LmdbReadaheadCold.time_read_one", True),
+        *((backend, ("cold_cache.ColdOne.time_open_read", backend)) for backend in common.BACKENDS),
+        ("hdf5", ("tuning_hdf5.Hdf5Layout.time_read_100", "contiguous")),
+        ("lmdb", ("tuning_lmdb.LmdbReadahead.time_read_500", True)),
+        ("lmdb", ("tuning_lmdb.LmdbColdReadahead.time_open_read_500", True)),
     ],
 )
 def test_wrong_single_images_have_no_figure(
-    case: tuple[Any, ...], ten_images: Path, monkeypatch: pytest.MonkeyPatch
+    backend: str, case: tuple[Any, ...], ten_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where images are read one by one, these are looked at, too."""
     name, *parameters = case
     benchmark = benchmark_of(name, tuple(parameters))
-    store_class = storage_impl.BACKENDS[STORES[name.replace("_one", ""), *parameters]]
+    store_class = storage_impl.BACKENDS[backend]
     read_one = store_class.read_one
 
     def read(store: Any, index: int) -> Any:
@@ -201,18 +208,21 @@ def test_wrong_single_images_have_no_figure(
 
     monkeypatch.setattr(store_class, "read_one", read)
     with pytest.raises(RuntimeError, match="not what was written"):
-        benchmark.do_setup()
+        needs_cold(benchmark.do_setup())
     benchmark.do_teardown()
 
 
 LIBRARIES = {
-    ("tuning.Hdf5AutoChunks.time_read", "chunks=True"): (h5py.Dataset, "__getitem__"),
-    ("tuning.Hdf5Selection.time_read", "contiguous", "list"): (h5py.Dataset, "__getitem__"),
-    ("tuning.LmdbKeys.time_write", "shuffled"): (np, "frombuffer"),
-    ("tuning.LmdbMapSize.time_write", "doubled when full"): (np, "frombuffer"),
-    ("tuning.LmdbPut.time_write", "putmulti", 32): (np, "frombuffer"),
-    ("tuning.LmdbSync.time_write_one", "default"): (np, "frombuffer"),
-    ("tuning.PngCodec.time_encode", 1, 32): (floor, "decode"),
+    ("tuning_hdf5.Hdf5AutoChunks.time_read_5000", "chunks=True"): (h5py.Dataset, "__getitem__"),
+    ("tuning_hdf5.Hdf5Selection.time_read_256", "contiguous", "list"): (
+        h5py.Dataset,
+        "__getitem__",
+    ),
+    ("tuning_lmdb.LmdbKeys.time_write_5000", "shuffled"): (np, "frombuffer"),
+    ("tuning_lmdb.LmdbMapSize.time_write_10000", "doubled when full"): (np, "frombuffer"),
+    ("tuning_lmdb.LmdbPut.time_write_5000", "putmulti", 32): (np, "frombuffer"),
+    ("tuning_lmdb.LmdbSync.time_write_100", "default"): (np, "frombuffer"),
+    ("tuning_png.PngCodec.time_encode_768kib", 1, 32): (floor, "decode"),
 }
 
 
@@ -235,11 +245,11 @@ def test_a_library_alone_has_no_figure_for_wrong_pixels(
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
-        ("tuning.LmdbKeys.time_write", ("ascending",)),
-        ("tuning.LmdbMapSize.time_write", ("large from the start",)),
-        ("tuning.LmdbPut.time_write", ("put", 32)),
-        ("tuning.LmdbSync.time_write", ("sync=False",)),
-        ("tuning.LmdbSync.time_write_one", ("sync=False",)),
+        ("tuning_lmdb.LmdbKeys.time_write_5000", ("ascending",)),
+        ("tuning_lmdb.LmdbMapSize.time_write_10000", ("large from the start",)),
+        ("tuning_lmdb.LmdbPut.time_write_5000", ("put", 32)),
+        ("tuning_lmdb.LmdbSync.time_write_1000", ("sync=False",)),
+        ("tuning_lmdb.LmdbSync.time_write_100", ("sync=False",)),
     ],
 )
 def test_writing_nothing_has_no_figure(
@@ -261,13 +271,13 @@ COLD = [
         for backend in common.BACKENDS
         for name, *more in (
             ("cold_cache.ColdOpen.time_open",),
-            ("cold_cache.ColdReadMany.time_read", 100),
-            ("cold_cache.ColdReadOne.time_read",),
+            ("cold_cache.ColdAll.time_open_read", 100),
+            ("cold_cache.ColdOne.time_open_read",),
         )
     ),
     *(
-        (f"tuning.LmdbReadaheadCold.{method}", readahead)
-        for method in ("time_read", "time_read_one")
+        (f"tuning_lmdb.LmdbColdReadahead.{method}", readahead)
+        for method in ("time_open_read_5000", "time_open_read_500")
         for readahead in (True, False)
     ),
 ]
@@ -359,7 +369,7 @@ def test_a_later_sample_is_never_warm(
     started: Callable[..., SimpleNamespace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cache that cannot be emptied any more fails: asv would time the sample all the same."""
-    cold = started("cold_cache.ColdReadMany.time_read", "hdf5", 100)
+    cold = started("cold_cache.ColdAll.time_open_read", "hdf5", 100)
     needs_cold(cold.skipped)
     cold.benchmark.func("hdf5", 100)
     monkeypatch.setattr(os, "posix_fadvise", lambda *_: None)
@@ -372,7 +382,7 @@ def test_an_open_environment_keeps_its_pages(
     started: Callable[..., SimpleNamespace], few_images: Path
 ) -> None:
     """Emptying is refused while a store maps the file, and nothing is said to be cold."""
-    cold = started("cold_cache.ColdReadMany.time_read", "lmdb", 100)
+    cold = started("cold_cache.ColdAll.time_open_read", "lmdb", 100)
     needs_cold(cold.skipped)
     with storage_impl.open_store(cold.instance.path) as store:
         store.read_many()
@@ -386,9 +396,9 @@ def test_a_cold_read_reads(
     backend: str, started: Callable[..., SimpleNamespace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is timed opens one store, reads what its name says and closes it."""
-    many = started("cold_cache.ColdReadMany.time_read", backend, 7)
+    many = started("cold_cache.ColdAll.time_open_read", backend, 7)
     needs_cold(many.skipped)
-    one = started("cold_cache.ColdReadOne.time_read", backend)
+    one = started("cold_cache.ColdOne.time_open_read", backend)
     opening = started("cold_cache.ColdOpen.time_open", backend)
     calls = recorded(storage_impl.BACKENDS[backend], monkeypatch)
     many.benchmark.func(backend, 7)
@@ -416,10 +426,10 @@ def test_cold_figures_say_so() -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("durability.WriteOneByOne.time_write", ["write_one"] * 100),
-        ("durability.WriteOneByOne.time_write_close", ["write_one"] * 100 + ["close"]),
-        ("durability.WriteBatches.time_write", ["write_many"] * 5),
-        ("durability.WriteBatches.time_write_close", ["write_many"] * 5 + ["close"]),
+        ("durability.OneByOne.time_write_100", ["write_one"] * 100),
+        ("durability.OneByOne.time_write_100_close", ["write_one"] * 100 + ["close"]),
+        ("durability.WriteBatches.time_write_500", ["write_many"] * 5),
+        ("durability.WriteBatches.time_write_500_close", ["write_many"] * 5 + ["close"]),
     ],
 )
 def test_durable_writes(
@@ -448,13 +458,16 @@ def test_durable_writes(
 # --- Sizes ---
 
 
-@pytest.mark.parametrize("side", [*image_size.SIDES, *image_size.LARGE_SIDES])
+@pytest.mark.parametrize("side", image_size.SIDES)
 def test_all_sizes_have_the_same_bytes(
-    side: int, all_images: Path, started: Callable[..., SimpleNamespace]
+    side: int,
+    all_images: Path,
+    started: Callable[..., SimpleNamespace],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As many images as make 6 MiB, 8 or more, are written: times of all sizes compare."""
-    large = "Large" if side in image_size.LARGE_SIDES else ""
-    write = started(f"image_size.WriteSize{large}.time_write", "hdf5", side)
+    monkeypatch.setenv(common.LARGE, "1")
+    write = started("image_size.WriteSize.time_write_6mib", "hdf5", side)
     images = write.instance.images
     assert images.shape == (len(images), side, side, 3)
     assert len(images) >= 8
@@ -470,7 +483,9 @@ def test_a_size_is_read_whole(
 ) -> None:
     """What is timed reads all images of its size, also where there are as many of another."""
     seen: list[tuple[int, ...]] = []
-    sizes = {side: started("image_size.ReadSize.time_read", backend, side) for side in (24, 32)}
+    sizes = {
+        side: started("image_size.ReadSize.time_read_6mib", backend, side) for side in (24, 32)
+    }
     store_class = storage_impl.BACKENDS[backend]
     read_many = store_class.read_many
 
@@ -503,7 +518,7 @@ def test_append_appends(
     held: int, backend: str, started: Callable[..., SimpleNamespace], few_images: Path
 ) -> None:
     """What is timed adds to what is there, which is the same in each sample."""
-    append = started("growth.Append.time_append", backend, held)
+    append = started("growth.Append.time_append_1000", backend, held)
     images, labels = datasets.load(1_000)
     before = 1_000 if held else 0  # as many as there are images here
     for _ in range(2):
@@ -523,7 +538,7 @@ def test_steps_are_ten(
     backend: str, started: Callable[..., SimpleNamespace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is timed writes all images in ten equal calls."""
-    steps = started("growth.AppendSteps.time_append", backend)
+    steps = started("growth.InSteps.time_write_10000", backend)
     assert len(steps.instance.store) == 0
     calls = recorded(storage_impl.BACKENDS[backend], monkeypatch)
     steps.benchmark.func(backend)
@@ -538,7 +553,7 @@ def test_a_map_grows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """LMDB's map is full twice in the timed call: that is what the steps are to show."""
-    steps = started("growth.AppendSteps.time_append", "lmdb")
+    steps = started("growth.InSteps.time_write_10000", "lmdb")
     grown = []
     fit = _lmdb_environment.Environment._fit
 
@@ -636,8 +651,8 @@ def test_scattered_indices_are_in_no_order() -> None:
 
     Read in steps they would be as good as in order, for chunks and for readahead.
     """
-    indices = tuning.scattered(500, 5_000)
-    assert indices == tuning.scattered(500, 5_000)
+    indices = common.scattered(500, 5_000)
+    assert indices == common.scattered(500, 5_000)
     assert len(set(indices)) == 500
     assert 200 < sum(first < second for first, second in pairwise(indices)) < 300
     assert len({index // 50 for index in indices[:100]}) > 55  # of 100 parts of equal length
@@ -648,7 +663,7 @@ def test_levels_are_those_of_the_files(started: Callable[..., SimpleNamespace]) 
     """Each level is measured on files of that level, and on all images."""
     ratios = []
     for level in (0, 1, 6, 9):
-        png = started("tuning.PngLevel.time_write", level, 32)
+        png = started("tuning_png.PngLevel.time_write_768kib", level, 32)
         instance = png.instance
         assert options_of(instance.store) == options_of(instance.empty) == {"compress_level": level}
         assert (len(instance.store), len(instance.empty)) == (256, 0)
@@ -665,11 +680,11 @@ def test_codec_handles_every_image(side: int, started: Callable[..., SimpleNames
     """What is timed encodes, or decodes, all images anew, at the level that is named."""
     sizes = []
     for level in (0, 1, 6, 9):
-        codec = started("tuning.PngCodec.time_encode", level, side).instance
+        codec = started("tuning_png.PngCodec.time_encode_768kib", level, side).instance
         codec.encoded = codec.decoded = []
-        codec.time_encode(level, side)
-        codec.time_decode(level, side)
-        assert codec.images.nbytes == tuning.PNG_BYTES
+        codec.time_encode_768kib(level, side)
+        codec.time_decode_768kib(level, side)
+        assert codec.images.nbytes == tuning_png.BYTES
         np.testing.assert_array_equal(np.stack(codec.decoded), codec.images)
         sizes.append(sum(map(len, codec.encoded)))
     assert sizes[0] > sizes[1] > sizes[2] >= sizes[3]
@@ -693,7 +708,7 @@ def test_layouts_are_those_of_the_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each layout is measured on files of that layout, and on all images."""
-    hdf5 = started("tuning.Hdf5Layout.time_write", layout)
+    hdf5 = started("tuning_hdf5.Hdf5Layout.time_write_5000", layout)
     instance = hdf5.instance
     hdf5.benchmark.func(layout)
     for store in (instance.store, instance.empty):
@@ -708,10 +723,10 @@ def test_layouts_are_those_of_the_files(
             )
     assert instance.track_ratio(layout) == instance.store.disk_usage().apparent / 3_072_000
     calls = recorded(storage_impl.BACKENDS["hdf5"], monkeypatch)
-    instance.time_read(layout)
+    instance.time_read_5000(layout)
     assert calls == [("read_many", None)]
     calls.clear()
-    instance.time_read_one(layout)
+    instance.time_read_100(layout)
     assert len({index for method, index in calls if method == "read_one"}) == len(calls) == 100
 
 
@@ -723,7 +738,7 @@ def test_h5py_chooses_chunks(
     layout: str, compression: str | None, started: Callable[..., SimpleNamespace]
 ) -> None:
     """The chunks are h5py's own, and cut through the images; without an option there are none."""
-    instance = started("tuning.Hdf5AutoChunks.time_read", layout).instance
+    instance = started("tuning_hdf5.Hdf5AutoChunks.time_read_5000", layout).instance
     stored = instance.images_stored
     assert stored.shape == (1_000, 32, 32, 3)
     assert stored.compression == compression
@@ -741,7 +756,7 @@ def test_no_sample_finds_chunks_of_another_in_a_store(
     started: Callable[..., SimpleNamespace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """HDF5 keeps chunks that it has read: each sample has a store of which no image was read."""
-    hdf5 = started("tuning.Hdf5Layout.time_read_one", "16 a chunk, gzip")
+    hdf5 = started("tuning_hdf5.Hdf5Layout.time_read_100", "16 a chunk, gzip")
     first = hdf5.instance.store
     hdf5.benchmark.func("16 a chunk, gzip")
     calls = recorded(storage_impl.BACKENDS["hdf5"], monkeypatch)
@@ -755,8 +770,8 @@ def test_no_sample_finds_chunks_of_another_in_a_store(
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
-        ("tuning.Hdf5AutoChunks.time_read_one", ("compression='gzip'",)),
-        ("tuning.Hdf5Selection.time_read", ("16 a chunk", "one by one")),
+        ("tuning_hdf5.Hdf5AutoChunks.time_read_20", ("compression='gzip'",)),
+        ("tuning_hdf5.Hdf5Selection.time_read_256", ("16 a chunk", "one by one")),
     ],
 )
 def test_no_sample_finds_chunks_of_another_in_a_file(
@@ -794,7 +809,7 @@ def test_selections_give_the_same_images(
     layout: str, how: str, started: Callable[..., SimpleNamespace]
 ) -> None:
     """Each way reads the same 256 images, as its name says."""
-    selection = started("tuning.Hdf5Selection.time_read", layout, how)
+    selection = started("tuning_hdf5.Hdf5Selection.time_read_256", layout, how)
     instance = selection.instance
     indices = instance.indices
     assert indices == sorted(set(indices))
@@ -809,7 +824,7 @@ def test_selections_give_the_same_images(
 
 
 @pytest.mark.parametrize("readahead", [True, False])
-@pytest.mark.parametrize("cache", ["", "Cold"])
+@pytest.mark.parametrize("cache", ["", "open_"])
 def test_readahead_is_that_of_the_store(
     cache: str,
     readahead: bool,
@@ -817,14 +832,16 @@ def test_readahead_is_that_of_the_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The store that is read was made with or without readahead, and all of it is read."""
-    lmdb = started(f"tuning.LmdbReadahead{cache}.time_read", readahead)
+    read, read_one = f"time_{cache}read_5000", f"time_{cache}read_500"
+    kind = "Cold" if cache else ""
+    lmdb = started(f"tuning_lmdb.Lmdb{kind}Readahead.{read}", readahead)
     needs_cold(lmdb.skipped)
     path = lmdb.instance.path if cache else lmdb.instance.store.path
     with storage_impl.open_store(path) as store:
         assert (options_of(store), len(store)) == ({"readahead": readahead}, 1_000)
     calls = recorded(storage_impl.BACKENDS["lmdb"], monkeypatch)
-    lmdb.instance.time_read(readahead)
-    lmdb.instance.time_read_one(readahead)
+    getattr(lmdb.instance, read)(readahead)
+    getattr(lmdb.instance, read_one)(readahead)
     reads = [call for call in calls if call[0] != "close"]
     assert reads[0] == ("read_many", None)
     assert len({index for _, index in reads[1:]}) == len(reads[1:]) == 500
@@ -840,7 +857,9 @@ def test_readahead_is_that_of_the_store(
         ("writemap=True", {"writemap": True}),
     ],
 )
-@pytest.mark.parametrize(("method", "transactions"), [("time_write", 1), ("time_write_one", 100)])
+@pytest.mark.parametrize(
+    ("method", "transactions"), [("time_write_1000", 1), ("time_write_100", 100)]
+)
 def test_sync_is_as_named(
     method: str,
     transactions: int,
@@ -849,7 +868,7 @@ def test_sync_is_as_named(
     started: Callable[..., SimpleNamespace],
 ) -> None:
     """The environment has the option and no other, and the images go into so many transactions."""
-    sync = started(f"tuning.LmdbSync.{method}", options)
+    sync = started(f"tuning_lmdb.LmdbSync.{method}", options)
     environment = sync.instance.environment
     actual = environment.flags()
     chosen = {"sync": True, "metasync": True, "writemap": False} | flags
@@ -865,17 +884,17 @@ def test_sync_is_as_named(
 )
 def test_sync_weighs_the_file(options: str, least: float, most: float, few_images: Path) -> None:
     """What is weighed is a file that holds 1,000 images; a map that is written to is all of it."""
-    ratio = run(benchmark_of("tuning.LmdbSync.track_ratio", (options,)))
+    ratio = run(benchmark_of("tuning_lmdb.LmdbSync.track_ratio", (options,)))
     assert least < ratio < most
 
 
 @pytest.mark.parametrize("options", ["sync=False", "sync=False, then sync"])
-@pytest.mark.parametrize("method", ["time_write", "time_write_one"])
+@pytest.mark.parametrize("method", ["time_write_1000", "time_write_100"])
 def test_a_sync_at_the_end_is_timed(
     method: str, options: str, started: Callable[..., SimpleNamespace]
 ) -> None:
     """Where a sync at the end is counted, it is in the timed call, once and for all."""
-    sync = started(f"tuning.LmdbSync.{method}", options)
+    sync = started(f"tuning_lmdb.LmdbSync.{method}", options)
     sync.instance.environment = MagicMock()
     sync.benchmark.func(options)
     forced = [call.args for call in sync.instance.environment.sync.call_args_list]
@@ -885,7 +904,7 @@ def test_a_sync_at_the_end_is_timed(
 @pytest.mark.parametrize("how", ["put", "put, append=True", "putmulti", "putmulti, append=True"])
 def test_puts_are_as_named(how: str, started: Callable[..., SimpleNamespace]) -> None:
     """All images are put in one transaction, in the way that is named."""
-    put = started("tuning.LmdbPut.time_write", how, 32)
+    put = started("tuning_lmdb.LmdbPut.time_write_5000", how, 32)
     assert not put.instance.environment.flags()["sync"]
     environment = put.instance.environment = MagicMock()
     put.benchmark.func(how, 32)
@@ -905,7 +924,7 @@ def test_puts_are_as_named(how: str, started: Callable[..., SimpleNamespace]) ->
 def test_put_bytes_are_those_on_disk(started: Callable[..., SimpleNamespace]) -> None:
     """The ratio is the length of the data file over the bytes of the pixels that are in it."""
     how = "putmulti, append=True"
-    put = started("tuning.LmdbPut.time_write", how, 24).instance
+    put = started("tuning_lmdb.LmdbPut.time_write_5000", how, 24).instance
     ratio = put.track_ratio(how, 24)
     data = put.scratch / "environment" / "data.mdb"
     assert put.images.shape[1:] == (24, 24, 3)
@@ -915,15 +934,15 @@ def test_put_bytes_are_those_on_disk(started: Callable[..., SimpleNamespace]) ->
 @pytest.mark.parametrize("keys", ["ascending", "shuffled"])
 def test_keys_are_as_named(keys: str, started: Callable[..., SimpleNamespace]) -> None:
     """The images are put and read in their order, whose keys ascend or are in none."""
-    lmdb = started("tuning.LmdbKeys.time_write", keys).instance
+    lmdb = started("tuning_lmdb.LmdbKeys.time_write_5000", keys).instance
     numbers = lmdb.numbers.tolist()
     assert sorted(numbers) == list(range(1_000))
     ascending = sum(first < second for first, second in pairwise(numbers))
     assert ascending == 999 if keys == "ascending" else 400 < ascending < 600
-    lmdb.time_write(keys)
+    lmdb.time_write_5000(keys)
     assert lmdb.environment.stat()["entries"] == 1_000
     del lmdb.found
-    lmdb.time_read(keys)
+    lmdb.time_read_5000(keys)
     np.testing.assert_array_equal(lmdb.found, lmdb.images)
     assert lmdb.track_ratio(keys) == (lmdb.path / "data.mdb").stat().st_size / lmdb.images.nbytes
 
@@ -940,8 +959,8 @@ def test_a_map_is_doubled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The map that starts small is doubled until all images are in it; the other never is."""
-    monkeypatch.setattr(tuning.LmdbMapSize, "first_map", 1 << 20)  # for a tenth of the images
-    lmdb = started("tuning.LmdbMapSize.time_write", start)
+    monkeypatch.setattr(tuning_lmdb.LmdbMapSize, "first_map", 1 << 20)  # for a tenth of the images
+    lmdb = started("tuning_lmdb.LmdbMapSize.time_write_10000", start)
     environment = lmdb.instance.environment
     assert environment.info()["map_size"] == before
     lmdb.benchmark.func(start)
@@ -952,7 +971,7 @@ def test_a_map_is_doubled(
 
 def test_a_map_is_doubled_in_the_run(all_images: Path) -> None:
     """With all images a map as `storage_impl` begins with is full: the cost is measured."""
-    benchmark = benchmark_of("tuning.LmdbMapSize.time_write", ("doubled when full",))
+    benchmark = benchmark_of("tuning_lmdb.LmdbMapSize.time_write_10000", ("doubled when full",))
     benchmark.do_setup()
     environment = benchmark.func.__self__.environment
     assert environment.info()["map_size"] == _lmdb_environment._FIRST_MAP

@@ -279,10 +279,7 @@ def test_read_another_version_of_a_benchmark(tmp_path: Path) -> None:
     made, known = stored(tmp_path)
     newer = {**known, READ: {**known[READ], "version": "99, synthetic"}}
     (found,) = read_all(str(made.results), newer)
-    # What is left is that of ReadManyLarge, a benchmark of its own.
-    assert set(found.datasets["synthetic"][READ].figures) == {
-        (backend, 100_000) for backend in ("png", "lmdb", "hdf5")
-    }
+    assert READ not in found.datasets["synthetic"]
     assert found.outdated == 1
 
 

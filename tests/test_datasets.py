@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import datasets
+from benchmarks.datasets import __main__
 
 # Measured on the first 1,000 images of each training batch; PNG as Pillow 13 writes it.
 CIFAR10 = {
@@ -86,12 +87,12 @@ def test_checksum(count: int, size: int, seed: int, expected: str) -> None:
 
     Should this fail, all results change their meaning: raise the benchmarks' versions.
     """
-    assert checksum(*datasets.synthetic(count, size, seed=seed)) == expected
+    assert checksum(*datasets.synthetic.make(count, size, seed=seed)) == expected
 
 
 @pytest.fixture(scope="module")
 def synthetic_statistics() -> dict[str, float]:
-    return statistics(datasets.synthetic(3000)[0])
+    return statistics(datasets.synthetic.make(3000)[0])
 
 
 @pytest.mark.parametrize("name", CIFAR10)
@@ -111,30 +112,30 @@ def test_synthetic_images_are_like_cifar10(
 @pytest.mark.parametrize(("size", "most"), [(8, 300), (32, 300), (300, 25)])
 def test_image_does_not_depend_on_the_count(size: int, most: int) -> None:
     """Image i is the same whether ten are asked for or ten thousand."""
-    images, labels = datasets.synthetic(most, size)
+    images, labels = datasets.synthetic.make(most, size)
     for count in (0, 1, 11, 12, most // 2, most - 1):
-        fewer, fewer_labels = datasets.synthetic(count, size)
+        fewer, fewer_labels = datasets.synthetic.make(count, size)
         np.testing.assert_array_equal(fewer, images[:count])
         np.testing.assert_array_equal(fewer_labels, labels[:count])
 
 
 def test_synthetic_images_differ() -> None:
     """No two are alike, which a store could profit from, and no seed gives those of another."""
-    images = np.concatenate([datasets.synthetic(500, seed=seed)[0] for seed in (0, 1)])
+    images = np.concatenate([datasets.synthetic.make(500, seed=seed)[0] for seed in (0, 1)])
     assert len({image.tobytes() for image in images}) == 1000
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 24, 33, 512])
 def test_synthetic_shape_and_type(size: int) -> None:
     """Any size can be had."""
-    images, labels = datasets.synthetic(2, size)
+    images, labels = datasets.synthetic.make(2, size)
     assert (images.shape, images.dtype) == ((2, size, size, 3), np.uint8)
     assert (labels.shape, labels.dtype) == ((2,), np.int64)
 
 
 def test_larger_synthetic_images_are_smoother() -> None:
     """Each doubling takes away detail, and so PNG bytes a pixel, but never all of it."""
-    images = [datasets.synthetic(12, size)[0] for size in (8, 16, 32, 64, 128, 256, 512)]
+    images = [datasets.synthetic.make(12, size)[0] for size in (8, 16, 32, 64, 128, 256, 512)]
     details = [detail(sized) for sized in images]
     assert details == sorted(details, reverse=True)
     encoded = [np.mean([png_size(image) for image in sized]) for sized in images]
@@ -145,7 +146,7 @@ def test_larger_synthetic_images_are_smoother() -> None:
 
 def test_synthetic_labels_are_even() -> None:
     """The labels are 0 to 9, about as many of each."""
-    counts = np.bincount(datasets.synthetic(5000, 8)[1], minlength=10)
+    counts = np.bincount(datasets.synthetic.make(5000, 8)[1], minlength=10)
     assert len(counts) == 10
     assert counts.min() > 400
     assert counts.max() < 600
@@ -162,7 +163,7 @@ def test_synthetic_labels_are_even() -> None:
 def test_synthetic_refuses(arguments: dict[str, int], message: str) -> None:
     """What is out of range is named."""
     with pytest.raises(ValueError, match=message):
-        datasets.synthetic(**arguments)
+        datasets.synthetic.make(**arguments)
 
 
 # --- What STORAGE_IMPL_DATASET chooses ---
@@ -178,15 +179,15 @@ def choose(monkeypatch: pytest.MonkeyPatch) -> Choose:
 
 def test_synthetic_is_the_default(choose: Choose, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unset and empty mean the same."""
-    expected = checksum(*datasets.synthetic(10, 16))
+    expected = checksum(*datasets.synthetic.make(10, 16))
     choose("")
     assert checksum(*datasets.load(10, 16)) == expected
     monkeypatch.delenv(datasets.VARIABLE)
     assert checksum(*datasets.load(10, 16)) == expected
-    assert datasets.describe() == "synthetic images with the statistics of CIFAR-10"
+    assert datasets.survey() == ("synthetic images with the statistics of CIFAR-10", True)
 
 
-@pytest.mark.parametrize("call", [datasets.describe, lambda: datasets.load(1)])
+@pytest.mark.parametrize("call", [datasets.survey, lambda: datasets.load(1)])
 def test_paths_that_are_refused(call: Callable[[], object], choose: Choose, tmp_path: Path) -> None:
     """A path that cannot be a dataset is named, along with what can be one."""
     accepted = "data_batch_1.*images.*subfolders.*labels.*synthetic"
@@ -285,7 +286,7 @@ def test_cifar10_is_read(tmp_path: Path) -> None:
     write_batch(tmp_path / "data_batch_1", [0, 1, 2])
     (tmp_path / "data_batch_3.bak").write_text("no batch")
     (tmp_path / "test_batch").write_text("not of the training images")
-    images, labels = datasets.cifar10(tmp_path)
+    images, labels = datasets.cifar10.read(tmp_path)
     assert labels.tolist() == [0, 1, 2, *[3, 4] * 200, 9]
     assert labels.dtype == np.int64
     assert (images.shape, images.dtype) == ((404, 32, 32, 3), np.uint8)
@@ -299,19 +300,19 @@ def test_cifar10_planes_are_rows_of_rgb(tmp_path: Path) -> None:
     image = np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
     planes = b"".join(image[..., channel].tobytes() for channel in range(3))
     (tmp_path / "data_batch_1").write_bytes(pickled_batch([5], planes))
-    np.testing.assert_array_equal(datasets.cifar10(tmp_path)[0], image[np.newaxis])
+    np.testing.assert_array_equal(datasets.cifar10.read(tmp_path)[0], image[np.newaxis])
 
 
 def test_cifar10_limit_spares_the_rest(tmp_path: Path) -> None:
     """Batches that are not needed are not read."""
     write_batch(tmp_path / "data_batch_1", [1, 2, 3])
     (tmp_path / "data_batch_2").write_text("damaged")
-    images, labels = datasets.cifar10(tmp_path, limit=2)
+    images, labels = datasets.cifar10.read(tmp_path, limit=2)
     assert labels.tolist() == [1, 2]
     assert len(images) == 2
-    assert len(datasets.cifar10(tmp_path, limit=0)[0]) == 0
+    assert len(datasets.cifar10.read(tmp_path, limit=0)[0]) == 0
     with pytest.raises(ValueError, match="data_batch_2"):
-        datasets.cifar10(tmp_path, limit=4)
+        datasets.cifar10.read(tmp_path, limit=4)
 
 
 @pytest.mark.parametrize("above", [False, True], ids=["its directory", "the one above"])
@@ -333,13 +334,13 @@ def test_load_cifar10(above: bool, choose: Choose, tmp_path: Path) -> None:
     for size in (16, 32):
         assert datasets.load(0, size)[0].shape == (0, size, size, 3)
     name = tmp_path.name if above else directory.name
-    assert datasets.describe() == f"CIFAR-10, 2 batches in {name}"
+    assert datasets.survey() == (f"CIFAR-10, 2 batches in {name}, 3 images read", True)
 
 
 def test_cifar10_without_batches(tmp_path: Path) -> None:
     """A directory without batches is named."""
     with pytest.raises(FileNotFoundError, match=f"{tmp_path.name}.*data_batch_1"):
-        datasets.cifar10(tmp_path)
+        datasets.cifar10.read(tmp_path)
 
 
 def refused(path: Path, data: bytes, message: str) -> None:
@@ -348,7 +349,7 @@ def refused(path: Path, data: bytes, message: str) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match=message) as caught:
-            datasets.cifar10(path)
+            datasets.cifar10.read(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -506,7 +507,7 @@ def test_hostile_batches(changed: dict[str, bytes], message: str, tmp_path: Path
     """What is admitted cannot be turned against the reader: its memory, stack, time or parts."""
     refused(tmp_path, pickled_batch([1, 2], pixels_of([1, 2]), **changed), message)
     write_batch(tmp_path / "data_batch_1", [1, 2])
-    assert datasets.cifar10(tmp_path)[1].tolist() == [1, 2]
+    assert datasets.cifar10.read(tmp_path)[1].tolist() == [1, 2]
 
 
 # --- A folder of images ---
@@ -525,7 +526,7 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 def test_formats(extension: str, tmp_path: Path) -> None:
     """Whatever Pillow reads is read."""
     picture((40, 80, 120), 16, 16).save(tmp_path / f"a.{extension}")
-    images, labels = datasets.folder(tmp_path, 4)
+    images, labels = datasets.folder.read(tmp_path, 4)
     assert (images.shape, images.dtype) == ((1, 4, 4, 3), np.uint8)
     assert labels.tolist() == [0]
     np.testing.assert_allclose(images.astype(int) - (40, 80, 120), 0, atol=8)
@@ -561,14 +562,14 @@ def test_modes(
 ) -> None:
     """Grey, palettes, transparency and 16 bits become the 8-bit RGB that one would see."""
     make().save(tmp_path / f"a.{extension}")
-    images, _ = datasets.folder(tmp_path, 8)
+    images, _ = datasets.folder.read(tmp_path, 8)
     np.testing.assert_array_equal(images, np.broadcast_to(np.array(colour), images.shape))
 
 
 def test_animation(tmp_path: Path) -> None:
     """Its first picture counts."""
     picture(RED).save(tmp_path / "a.gif", save_all=True, append_images=[picture(BLUE)])
-    assert datasets.folder(tmp_path, 8)[0][0, 4, 4].tolist() == [255, 0, 0]
+    assert datasets.folder.read(tmp_path, 8)[0][0, 4, 4].tolist() == [255, 0, 0]
 
 
 @pytest.mark.parametrize("side", [30, 600])
@@ -580,7 +581,7 @@ def test_crop(extension: str, side: int, tmp_path: Path) -> None:
     wide.paste(BLUE, (2 * side, 0, 3 * side, side))
     wide.save(tmp_path / f"wide.{extension}", quality=95)
     wide.transpose(Image.Transpose.ROTATE_90).save(tmp_path / f"high.{extension}", quality=95)
-    images, _ = datasets.folder(tmp_path, 16)
+    images, _ = datasets.folder.read(tmp_path, 16)
     inner = images[:, 3:13, 3:13]
     np.testing.assert_allclose(inner.astype(int) - GREEN, 0, atol=8)
     assert images.std() > 100  # not one grey average of all three
@@ -603,14 +604,15 @@ def test_subfolders_are_labels(choose: Choose, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     for name in ("README.txt", "notes/a.txt", "cat/labels.csv", "cat/data.h5", "cat/a.eps"):
         (tmp_path / name).write_text("no image")
-    images, labels = datasets.folder(tmp_path, 4)
+    images, labels = datasets.folder.read(tmp_path, 4)
     by_label = {0: "green", 1: "red", 2: "blue"}
     named = {0: "red", 1: "green", 2: "blue"}
     found = [named[int(image.mean(axis=(0, 1)).argmax())] for image in images]
     assert found == [by_label[label] for label in labels.tolist()]
     assert sorted(labels.tolist()) == [0, 1, 1, 2]
     choose(tmp_path)
-    assert datasets.describe() == f"4 images with 3 labels in {tmp_path.name}"
+    text = f"4 images with 3 labels in {tmp_path.name}\n3 PNG, 1 JPEG; 8 x 8 pixels"
+    assert datasets.survey() == (text, True)
 
 
 def test_images_without_subfolders(choose: Choose, tmp_path: Path) -> None:
@@ -626,7 +628,8 @@ def test_images_without_subfolders(choose: Choose, tmp_path: Path) -> None:
     np.testing.assert_array_equal(images[6:], images[:2])
     for count in range(4):
         np.testing.assert_array_equal(datasets.load(count, 4)[0], images[:count])
-    assert datasets.describe() == f"3 images with 1 label in {tmp_path.name}"
+    text = f"3 images with 1 label in {tmp_path.name}\n3 PNG; 8 x 8 pixels"
+    assert datasets.survey() == (text, True)
 
 
 def test_first_images_are_of_all_labels(choose: Choose, tmp_path: Path) -> None:
@@ -645,7 +648,7 @@ def test_images_beside_subfolders(tmp_path: Path) -> None:
     picture(RED).save(tmp_path / "cat" / "1.png")
     picture(RED).save(tmp_path / "stray.png")
     with pytest.raises(ValueError, match=r"stray\.png.*beside subfolders with images; accepted"):
-        datasets.folder(tmp_path)
+        datasets.folder.read(tmp_path)
 
 
 def cut(path: Path) -> None:
@@ -688,7 +691,94 @@ def test_unreadable_image(make: Callable[[Path], object], reason: str, tmp_path:
     """An image that cannot be read is named, and why."""
     make(tmp_path / "broken.png")
     with pytest.raises(ValueError, match=rf"broken\.png cannot be read as an image: .*{reason}"):
-        datasets.folder(tmp_path)
+        datasets.folder.read(tmp_path)
+
+
+def a_folder_with_bad_images(tmp_path: Path) -> Path:
+    """Return a folder of 30 images, of which two cannot be read."""
+    for i in range(28):
+        picture((i, i, i), 8 + i, 4).save(tmp_path / f"{i:02}.png")
+    cut(tmp_path / "torn.png")
+    (tmp_path / "text.jpg").write_text("x")
+    return tmp_path
+
+
+def test_bad_images_are_named(
+    choose: Choose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is measured it is said which images cannot be read, why, and what to do."""
+    choose(a_folder_with_bad_images(tmp_path))
+    monkeypatch.delenv("STORAGE_IMPL_SKIP_BAD", raising=False)
+    text, usable = datasets.survey()
+    assert not usable
+    first, formats, bad, *names = text.splitlines()
+    assert first == f"30 images with 1 label in {tmp_path.name}"
+    assert formats == "29 PNG; 8 x 4 to 50 x 50 pixels"
+    assert bad.startswith(
+        "2 images cannot be read: remove or repair them, or set STORAGE_IMPL_SKIP_"
+    )
+    assert [name.split(":")[0].strip() for name in sorted(names)] == ["text.jpg", "torn.png"]
+    with pytest.raises(ValueError, match=r"(torn|text)\.\w+ cannot be read as an image"):
+        datasets.load(30, 4)
+
+
+def test_bad_images_are_left_out_where_asked(
+    choose: Choose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are used, each the same however many are read."""
+    choose(a_folder_with_bad_images(tmp_path))
+    monkeypatch.setenv("STORAGE_IMPL_SKIP_BAD", "1")
+    text, usable = datasets.survey()
+    assert usable
+    assert "2 images cannot be read: left out" in text
+    images, _ = datasets.load(28, 4)
+    assert sorted(images[:, 0, 0, 0].tolist()) == list(range(28))
+    np.testing.assert_array_equal(datasets.load(29, 4)[0][28], images[0])
+    for count in (0, 1, 13):
+        np.testing.assert_array_equal(datasets.load(count, 4)[0], images[:count])
+
+
+def test_nothing_but_bad_images(
+    choose: Choose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where none is left there is nothing to measure on, and that is said."""
+    cut(tmp_path / "torn.png")
+    choose(tmp_path)
+    monkeypatch.setenv("STORAGE_IMPL_SKIP_BAD", "1")
+    assert not datasets.survey().usable
+    with pytest.raises(ValueError, match="none of the 1 images in .* can be read"):
+        datasets.load(1)
+
+
+def test_many_images_are_looked_at_in_part(choose: Choose, tmp_path: Path) -> None:
+    """No more are read than the benchmarks use, and a long list is cut."""
+    for i in range(40):
+        cut(tmp_path / f"{i:02}.png")
+    choose(tmp_path)
+    lines = datasets.survey(limit=25).text.splitlines()
+    assert lines[1] == "25 of them were looked at, as many as the benchmarks use"
+    assert lines[3].startswith("25 images cannot be read")
+    assert lines[-1] == "  and 5 more"
+
+
+@pytest.mark.parametrize("kind", ["good", "bad", "empty"])
+def test_survey_in_a_terminal(
+    kind: str, choose: Choose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints what there is, or one sentence, and fails where nothing can be measured."""
+    if kind == "good":
+        picture(RED).save(tmp_path / "a.png")
+    elif kind == "bad":
+        cut(tmp_path / "a.png")
+    choose(tmp_path)
+    assert __main__.main([]) == (0 if kind == "good" else 1)
+    printed = capsys.readouterr()
+    if kind == "empty":
+        assert "holds no image in a format" in printed.err
+        assert len(printed.err.splitlines()) == 1
+    else:
+        assert printed.out.startswith("1 image with 1 label")
+        assert ("a.png: " in printed.out) == (kind == "bad")
 
 
 # --- CIFAR-10 itself ---
@@ -704,7 +794,7 @@ def sample() -> Path:
 
 def test_real_cifar10_is_as_published(sample: Path) -> None:
     """The figures that the synthetic images are held to are those of the real ones."""
-    images, labels = datasets.cifar10(sample, limit=5000)
+    images, labels = datasets.cifar10.read(sample, limit=5000)
     assert len(images) == len(labels) == 5000
     assert np.bincount(labels).min() > 400
     assert statistics(images) == pytest.approx(CIFAR10, rel=0.01)
@@ -712,7 +802,7 @@ def test_real_cifar10_is_as_published(sample: Path) -> None:
 
 def test_load_real_cifar10(sample: Path, choose: Choose) -> None:
     """More images than there are repeat those that there are."""
-    images, labels = datasets.cifar10(sample)
+    images, labels = datasets.cifar10.read(sample)
     choose(sample)
     number = len(images)
     repeated, repeated_labels = datasets.load(number + 300)

@@ -6,7 +6,6 @@ import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import h5py
 import json5
@@ -19,7 +18,7 @@ from asv.plugins.virtualenv import Virtualenv
 from asv.results import get_filename, iter_results_paths
 from PIL import features
 
-from benchmarks import calibration, common, datasets, facts
+from benchmarks import calibration, common, datasets, environment
 from report.results import facts_of, libraries
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,14 +45,14 @@ def asv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_beside_the_results(name: str, asv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The facts have the name of the file of results, however long the environment's is."""
     monkeypatch.setenv("ASV_ENV_NAME", name)
-    facts.record_facts()
-    assert facts_of(asv / get_filename("desk", COMMIT, name)) == facts.collect()
+    environment.record_facts()
+    assert facts_of(asv / get_filename("desk", COMMIT, name)) == environment.collect()
 
 
 def test_where_asv_keeps_results(monkeypatch: pytest.MonkeyPatch) -> None:
     """The directory of the facts is the one that asv.conf.json names."""
     conf = json5.loads((ROOT / "asv.conf.json").read_text())
-    assert Path(conf["results_dir"]) == facts.RESULTS
+    assert Path(conf["results_dir"]) == environment.RESULTS
 
 
 def test_asv_sets_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,44 +73,43 @@ def test_the_machine_that_runs(asv: Path, monkeypatch: pytest.MonkeyPatch) -> No
     old.parent.mkdir()
     old.touch()
     os.utime(old, (1, 1))
-    assert facts.sidecar() == asv / "desk" / "01234567-virtualenv-py3.11-numpy2.4.6.facts"
+    assert environment.sidecar() == asv / "desk" / "01234567-virtualenv-py3.11-numpy2.4.6.facts"
 
 
 @pytest.mark.parametrize("missing", ["ASV_CONF_DIR", "ASV_COMMIT", "ASV_ENV_NAME"])
 def test_outside_of_asv(missing: str, asv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is written where asv keeps no results: in an environment of the user's own."""
     monkeypatch.delenv(missing)
-    facts.record_facts()
+    environment.record_facts()
     assert [path.name for path in asv.rglob("*.*")] == ["machine.json"]
 
 
 def test_without_a_machine(asv: Path) -> None:
     """Where asv has described no machine there is nothing to stand beside."""
     (asv / "desk" / "machine.json").unlink()
-    facts.record_facts()
+    environment.record_facts()
     assert not list(asv.rglob("*.facts"))
 
 
 def test_asv_passes_over_it(asv: Path) -> None:
     """The facts are not results to asv."""
-    facts.record_facts()
+    environment.record_facts()
     assert len(list(asv.rglob("*.facts"))) == 1
     assert list(iter_results_paths(str(asv))) == []
 
 
-@pytest.mark.parametrize("suite", [common.Suite, common.LargeSuite])
-def test_every_setup_records(suite: Any, asv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_setup_records(asv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever benchmarks are run, their environment's facts are recorded."""
     load = datasets.load
     monkeypatch.setattr(datasets, "load", lambda count: load(1))
     monkeypatch.chdir(asv.parent)
-    suite().setup_cache()
+    common.Suite().setup_cache()
     assert len(list(asv.rglob("*.facts"))) == 1
 
 
 def test_facts_of_this_process() -> None:
     """They are strings, and those of the libraries that are loaded."""
-    found = facts.collect()
+    found = environment.collect()
     zlib = {"zlib": features.version("zlib")}
     if "zlib_ng" in features.features and features.check("zlib_ng"):
         zlib = {"zlib-ng": features.version("zlib_ng")}
@@ -135,7 +133,7 @@ def test_an_older_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "features", known)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = facts.libraries()
+        found = environment.libraries()
     assert found["zlib"] == features.version("zlib")
     assert "zlib-ng" not in found
 
@@ -143,7 +141,7 @@ def test_an_older_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_pillow_without_zlib_ng(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Pillow that knows zlib-ng may still be built with zlib."""
     monkeypatch.setattr(features, "version_feature", lambda name: None)
-    assert facts.libraries()["zlib"] == features.version("zlib")
+    assert environment.libraries()["zlib"] == features.version("zlib")
 
 
 MOUNTS = r"""
@@ -170,23 +168,23 @@ MOUNTS = r"""
 def test_file_system(path: str, expected: str, tmp_path: Path) -> None:
     """It is that of the deepest mount above the directory, and of those the last."""
     (tmp_path / "mountinfo").write_text(MOUNTS)
-    assert facts.file_system(Path(path), tmp_path / "mountinfo") == expected
+    assert environment.file_system(Path(path), tmp_path / "mountinfo") == expected
 
 
 def test_file_system_elsewhere(tmp_path: Path) -> None:
     """Without Linux's list of mounts it is unknown."""
-    assert facts.file_system(tmp_path, tmp_path / "none") == "unknown"
+    assert environment.file_system(tmp_path, tmp_path / "none") == "unknown"
 
 
 def test_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the model that Linux names, or what Python knows."""
     described = tmp_path / "cpuinfo"
     described.write_text("processor\t: 0\nmodel name\t: A CPU @ 2 GHz\nmodel name\t: A CPU @ 2 GHz")
-    assert facts.cpu(described) == "A CPU @ 2 GHz"
+    assert environment.cpu(described) == "A CPU @ 2 GHz"
     monkeypatch.setattr(
-        facts, "platform", SimpleNamespace(processor=lambda: "", machine=lambda: "arm")
+        environment, "platform", SimpleNamespace(processor=lambda: "", machine=lambda: "arm")
     )
-    assert facts.cpu(tmp_path / "none") == "arm"
+    assert environment.cpu(tmp_path / "none") == "arm"
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]"])

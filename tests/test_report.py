@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ MACHINE = {
 }
 VERSIONS = {"numpy": "2.4.6", "Pillow": "13.0.0", "lmdb": "3.0.0"}
 BACKENDS = ["'png'", "'lmdb'"]
-COUNTS = ["1", "10"]
+COUNTS = ["1", "10", "100000"]
 FLOORS = {"png": "floor.PngFiles.time_write", "lmdb": "floor.RawFile.time_write"}
 
 TABLE = """\
@@ -101,31 +102,24 @@ def tracked(benchmark: dict[str, Any], *values: Any) -> tuple[dict[str, Any], Be
 RUN = [
     timed(
         benchmark("many_images.WriteMany.time_write", [BACKENDS, COUNTS], floors=FLOORS),
-        *([1400, 1500, 2500], [3000, 3000], [100, 100, 100], None),
-    ),
-    timed(
-        benchmark("many_images.WriteManyLarge.time_write", [BACKENDS, ["100000"]], floors=FLOORS),
-        *([250e5, 250e5], NAN),
+        *([1400, 1500, 2500], [3000, 3000], [250e5, 250e5], [100, 100, 100], None, NAN),
     ),
     timed(benchmark("single_image.WriteOne.time_write", [BACKENDS]), [400, 500, 600], [20]),
     timed(
-        benchmark("single_image.ReadOne.time_read", [BACKENDS], images=100),
+        benchmark("single_image.ReadOne.time_read_100", [BACKENDS], images=100),
         *([7000, 8000, 10000], [100, 150]),
     ),
-    timed(benchmark("floor.PngFiles.time_write", [COUNTS]), [500, 500], [2000, 2000]),
-    timed(benchmark("floor.PngFilesLarge.time_write", [["100000"]]), [200e5, 200e5]),
-    timed(benchmark("floor.RawFile.time_write", [COUNTS]), [50, 50], [60, 60]),
+    timed(benchmark("floor.PngFiles.time_write", [COUNTS]), [500, 500], [2000, 2000], [200e5] * 2),
+    timed(benchmark("floor.RawFile.time_write", [COUNTS]), [50, 50], [60, 60], NAN),
     tracked(
-        benchmark("disk_usage.DiskUsage.track_apparent", [BACKENDS, COUNTS]), 2904, 23000, NAN, NAN
+        benchmark("disk_usage.DiskUsage.track_apparent", [BACKENDS, COUNTS]),
+        *(2904, 23000, NAN, NAN, NAN, NAN),
     ),
     tracked(
         benchmark("disk_usage.DiskUsage.track_allocated", [BACKENDS, COUNTS]),
-        24576,
-        61440,
-        NAN,
-        NAN,
+        *(24576, 61440, NAN, NAN, NAN, NAN),
     ),
-    timed(benchmark("many_images.ReadMany.time_read", [BACKENDS, COUNTS]), NAN, NAN, NAN, NAN),
+    timed(benchmark("many_images.ReadMany.time_read", [BACKENDS, COUNTS]), *[NAN] * 6),
     timed(benchmark("calibration.Cpu.time_work", [], version="1"), [26e3, 27e3, 28e3]),
     timed(benchmark("calibration.Disk.time_work", [], version="1"), [3500, 3500]),
 ]
@@ -195,8 +189,8 @@ def site(checkout: Site) -> Site:
 def test_table(site: Site) -> None:
     """Every backend, operation and count: its cost an image, its floor, its bytes.
 
-    A benchmark that failed says so, one that was not run is left out, a single sample has
-    no quartiles, and the class for 100,000 images continues the one for fewer.
+    A benchmark that failed says so, one that was not run is left out, and a single sample has
+    no quartiles.
     """
     assert terminal.text(site.conf, site.files) == TABLE.format(commit=site.commit[:8]).rstrip()
 
@@ -404,8 +398,8 @@ def test_quick_run(run_bench: Any, checkout: Site, capsys: pytest.CaptureFixture
     ("kind", "there", "missing"),
     [
         ("quick", "WriteOne WriteMany ReadBatches Cpu PngFiles", "Png Memory ReadFolds"),
-        ("full", "WriteOne ReadMany ReadFolds Png Cpu", "ReadManyLarge PngLarge"),
-        ("large", "WriteManyLarge ReadManyLarge PngLarge Cpu Disk", "ReadMany Png"),
+        ("full", "WriteOne ReadMany ReadFolds Png Cpu", ""),
+        ("large", "WriteMany ReadMany Png Cpu Disk", "WriteOne ReadFolds"),
     ],
 )
 def test_kinds(kind: str, there: str, missing: str, run_bench: Any) -> None:
@@ -420,6 +414,13 @@ def test_kinds(kind: str, there: str, missing: str, run_bench: Any) -> None:
     classes = {name.split(".")[1] for name in chosen}
     assert classes >= set(there.split())
     assert not classes & set(missing.split())
+    large = {"100000", "200000", "512"}
+    for name, known in chosen.items():
+        picked = [
+            list(product(*known["params"]))[i] for i in chosen.benchmark_selection[name] or ()
+        ]
+        for parameters in picked:
+            assert bool(large & set(parameters)) == (kind == "large"), name
 
 
 def test_arguments_go_to_asv(run_bench: Any) -> None:

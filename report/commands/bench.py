@@ -3,6 +3,7 @@
 python -m report.commands.bench quick|full|large [ARGUMENT OF asv run ...]
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from asv.config import Config
 
 from report import obstacles, results, runner, terminal
 from report.measure import measure
-from report.workloads import RUN
+from report.workloads import LARGE, RUN
 
 # The options of asv run, before those of the user: a few samples, as many as a second allows.
 OPTIONS = {
@@ -24,6 +25,8 @@ OPTIONS = {
 def main(arguments: list[str]) -> int:
     """Run the suite; return the exit code."""
     kind, *given = arguments
+    if kind == "large":
+        os.environ[LARGE] = "1"
     return runner.unless_obstructed(lambda: run(kind, given))
 
 

@@ -178,7 +178,7 @@ def disk(kept: Kept) -> Picture:
 def access_patterns(kept: Kept) -> Picture:
     """Draw what an image costs in the order in which it is asked for."""
     picture, (orders, runs) = panels(2, 4.2)
-    batches = "access_patterns.ReadBatches.time_read"
+    batches = "access_patterns.ReadBatches.time_read_10000"
     names = ("in order", "strided", "sorted", "shuffled")
     rows: list[Row] = [
         (f"{name}, {size}", batches, (name, size)) for size in (256, 32) for name in names
@@ -186,15 +186,15 @@ def access_patterns(kept: Kept) -> Picture:
     dots(orders, rows, kept.default, "us/image")
     orders.set_title("10,000 images in batches of 256 and 32")
     rows = [
-        ("1,000 as a slice", "access_patterns.ReadRun.time_read", ("slice",)),
-        ("1,000 as a list", "access_patterns.ReadRun.time_read", ("list",)),
-        ("1,000 one by one", "access_patterns.ReadRun.time_read", ("one by one",)),
-        ("k-fold, 10 stores", "access_patterns.ReadFolds.time_epoch", (10,)),
-        ("k-fold, one store", "access_patterns.ReadFolds.time_epoch", (1,)),
+        ("1,000 as a slice", "access_patterns.ReadRun.time_read_1000", ("slice",)),
+        ("1,000 as a list", "access_patterns.ReadRun.time_read_1000", ("list",)),
+        ("1,000 one by one", "access_patterns.ReadRun.time_read_1000", ("one by one",)),
+        ("k-fold, 10 stores", "access_patterns.ReadFolds.time_read_9000", (10,)),
+        ("k-fold, one store", "access_patterns.ReadFolds.time_read_9000", (1,)),
         ("labels only", "access_patterns.ReadLabels.time_read", (10_000,)),
-        ("one at random, 50%", "access_patterns.ReadOneLatency.track_p50", ()),
-        ("one at random, 95%", "access_patterns.ReadOneLatency.track_p95", ()),
-        ("one at random, 99%", "access_patterns.ReadOneLatency.track_p99", ()),
+        ("one at random, 50%", "access_patterns.Latency.track_p50", ()),
+        ("one at random, 95%", "access_patterns.Latency.track_p95", ()),
+        ("one at random, 99%", "access_patterns.Latency.track_p99", ()),
     ]
     dots(runs, rows, kept.default, "us/image")
     runs.set_title("other patterns; single reads by percentile")
@@ -206,16 +206,16 @@ def cold_cache(kept: Kept) -> Picture:
     """Draw what reading costs with the page cache empty, and what it costs warm."""
     picture, (many, one) = panels(2)
     rows: list[Row] = [
-        ("1,000 images, cold", "cold_cache.ColdReadMany.time_read", (1_000,)),
+        ("1,000 images, cold", "cold_cache.ColdAll.time_open_read", (1_000,)),
         ("1,000 images, warm", "many_images.ReadMany.time_read", (1_000,)),
-        ("10,000 images, cold", "cold_cache.ColdReadMany.time_read", (10_000,)),
+        ("10,000 images, cold", "cold_cache.ColdAll.time_open_read", (10_000,)),
         ("10,000 images, warm", "many_images.ReadMany.time_read", (10_000,)),
     ]
     dots(many, rows, kept.default, "us/image")
     many.set_title("read many")
     rows = [
-        ("one image, cold", "cold_cache.ColdReadOne.time_read", ()),
-        ("one image, warm", "single_image.ReadOne.time_read", ()),
+        ("one image, cold", "cold_cache.ColdOne.time_open_read", ()),
+        ("one image, warm", "single_image.ReadOne.time_read_100", ()),
         ("open 10,000, cold", "cold_cache.ColdOpen.time_open", ()),
         ("open 10,000, warm", "startup.OpenStore.time_open", (10_000,)),
     ]
@@ -259,10 +259,10 @@ def durability(kept: Kept) -> Picture:
     """Draw what it costs that an image survives a power cut."""
     picture, (axes,) = panels(1, 2.8)
     rows: list[Row] = [
-        ("one by one, synced", "durability.WriteOneByOne.time_write", (True,)),
-        ("one by one, not synced", "durability.WriteOneByOne.time_write", (False,)),
-        ("batches of 100, synced", "durability.WriteBatches.time_write", (True,)),
-        ("batches of 100, not synced", "durability.WriteBatches.time_write", (False,)),
+        ("one by one, synced", "durability.OneByOne.time_write_100", (True,)),
+        ("one by one, not synced", "durability.OneByOne.time_write_100", (False,)),
+        ("batches of 100, synced", "durability.WriteBatches.time_write_500", (True,)),
+        ("batches of 100, not synced", "durability.WriteBatches.time_write_500", (False,)),
     ]
     dots(axes, rows, kept.default, "us/image")
     legend(picture, BACKENDS)
@@ -297,9 +297,9 @@ def growth(kept: Kept) -> Picture:
     """Draw what it costs to append, and what is written for it."""
     picture, (time, written) = panels(2, 2.8)
     rows: list[Row] = [
-        ("1,000 to none", "growth.Append.time_append", (0,)),
-        ("1,000 to 10,000", "growth.Append.time_append", (10_000,)),
-        ("ten times 1,000", "growth.AppendSteps.time_append", ()),
+        ("1,000 to none", "growth.Append.time_append_1000", (0,)),
+        ("1,000 to 10,000", "growth.Append.time_append_1000", (10_000,)),
+        ("ten times 1,000", "growth.InSteps.time_write_10000", ()),
     ]
     dots(time, rows, kept.default, "us/image")
     time.set_title("append")
@@ -320,11 +320,11 @@ def tuning(kept: Kept) -> Picture:
     for (way, colour), (side, style) in product(
         (("write", OPERATIONS["write"]), ("read", OPERATIONS["read"])), ((32, "-"), (256, ":"))
     ):
-        name = f"tuning.PngLevel.time_{way}"
+        name = f"tuning_png.PngLevel.time_{way}_768kib"
         found = (run.quantity(name, (level, side), "ms/MB") for level in levels)
         line(time, "png", zip(levels, found, strict=True), style, colour=colour)
     for side, style in ((32, "-"), (256, ":")):
-        name = "tuning.PngLevel.track_ratio"
+        name = "tuning_png.PngLevel.track_ratio"
         found = (run.quantity(name, (level, side), "ratio") for level in levels)
         line(size, "png", zip(levels, found, strict=True), style)
     for axes, title in ((time, "PNG: ms / MB of pixels"), (size, "PNG: bytes / pixels")):
@@ -334,9 +334,10 @@ def tuning(kept: Kept) -> Picture:
     logarithmic(time, "y")
     size.set_ylim(bottom=0)
     names = ("contiguous", "1 a chunk", "16 a chunk", "64 a chunk", "16 a chunk, gzip")
-    for way, method in (("write", "time_write"), ("read", "time_read"), ("one", "time_read_one")):
+    methods = {"write": "time_write_5000", "read": "time_read_5000", "one": "time_read_100"}
+    for way, method in methods.items():
         for place, layout in enumerate(names):
-            found_one = run.quantity(f"tuning.Hdf5Layout.{method}", (layout,), "us/image")
+            found_one = run.quantity(f"tuning_hdf5.Hdf5Layout.{method}", (layout,), "us/image")
             dot(layouts, found_one, place, OPERATIONS[way], SHAPES["hdf5"])
     layouts.set_yticks(range(len(names)), names)
     layouts.invert_yaxis()
@@ -361,7 +362,7 @@ def versions(kept: Kept) -> Picture:
     columns = (
         ("write 1,000", "many_images.WriteMany.time_write", (1_000,)),
         ("read 10,000", "many_images.ReadMany.time_read", (10_000,)),
-        ("read one", "single_image.ReadOne.time_read", ()),
+        ("read one", "single_image.ReadOne.time_read_100", ()),
     )
     for (library, row), (column, (title, name, rest)) in product(
         zip(LIBRARIES, rows, strict=True), enumerate(columns)

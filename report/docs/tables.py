@@ -177,20 +177,18 @@ class Term(NamedTuple):
         return run.quantity(self.name, key, unit)
 
     def asv_name(self, kept: Kept) -> str:
-        """Return what asv calls the benchmark, which has a class of its own for large parameters.
+        """Return what asv calls the benchmark.
 
         Raises
         ------
         ValueError
             If there is no such benchmark, or it has not these parameters.
         """
-        before, method = self.name.rsplit(".", 1)
-        for name in (self.name, f"{before}Large.{method}"):
-            known = kept.known.get(name, {"params": None})["params"]
-            if known is not None and len(known) == len(self.key):
-                pairs = zip(self.key, known, strict=True)
-                if all(part == "*" or repr(part) in values for part, values in pairs):
-                    return name
+        known = kept.known.get(self.name, {"params": None})["params"]
+        if known is not None and len(known) == len(self.key):
+            pairs = zip(self.key, known, strict=True)
+            if all(part == "*" or repr(part) in values for part, values in pairs):
+                return self.name
         raise ValueError(f"no such benchmark: {self.name}{self.key}")
 
 
@@ -287,7 +285,9 @@ def command(rows: list[Row], kept: Kept) -> str:
         return f"Of commit {kept.swept[0].commit[:8]}. Again: `python -m tox run -e versions`"
     names = dict.fromkeys(term.asv_name(kept) for term in terms)
     options = "".join(f" --bench {name}" for name in names)
-    return f"Again: `python -m tox run -e bench-full --{options}`"
+    large = any(part in (100_000, 200_000, 512) for term in terms for part in term.key)
+    setting = "STORAGE_IMPL_LARGE=1 " if large else ""
+    return f"Again: `{setting}python -m tox run -e bench-full --{options}`"
 
 
 def filled(page: str, kept: Kept) -> str:

@@ -78,9 +78,7 @@ def shown(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
     names = workloads.names()
     measured = [known for name, known in benchmarks.items() if name in names]
     names.update(floor for known in measured for floor in known.get("floors", {}).values())
-    return {
-        name: known for name, known in benchmarks.items() if name.replace("Large.", ".") in names
-    }
+    return {name: known for name, known in benchmarks.items() if name in names}
 
 
 def link(index: Path) -> None:

@@ -33,15 +33,19 @@ ROWS: dict[str, tuple[str, dict[str, str], tuple[str, dict[str, str]] | None]] =
     "write": (WRITE, MANY, (WRITE, MANY)),
     "read": (READ, MANY, (READ, MANY)),
     "shuffled": (
-        "access_patterns.ReadBatches.time_read",
+        "access_patterns.ReadBatches.time_read_10000",
         {"order": "'shuffled'", "batch": "256"},
         (READ, MANY),
     ),
-    "random": ("single_image.ReadOne.time_read", {}, ("single_image.ReadOne.time_read", {})),
+    "random": (
+        "single_image.ReadOne.time_read_100",
+        {},
+        ("single_image.ReadOne.time_read_100", {}),
+    ),
     "labels": ("access_patterns.ReadLabels.time_read", MANY, None),
-    "append": ("growth.Append.time_append", {"held": "10000"}, (WRITE, {"count": "1000"})),
+    "append": ("growth.Append.time_append_1000", {"held": "10000"}, (WRITE, {"count": "1000"})),
     "processes": (
-        "concurrency.ReadProcesses.time_read",
+        "concurrency.ReadProcesses.time_read_5000",
         {"start": "'spawn'", "processes": "4"},
         (READ, MANY),
     ),

@@ -1,4 +1,4 @@
-"""What the figures were measured with, beyond the versions that asv records itself.
+"""What the figures are measured with: whether it is what they name, and what asv does not record.
 
 asv's files of results have no room for it: the facts are written beside them, once for a
 commit and an environment, under the same name with the ending ".facts". The content is one
@@ -6,6 +6,7 @@ JSON object of strings.
 """
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -15,6 +16,21 @@ from pathlib import Path
 UNKNOWN = "unknown"
 PAGE_CACHE = "warm unless a benchmark says cold"
 RESULTS = Path(".asv", "results")  # asv tells its own results_dir to nobody: as in asv.conf.json
+
+
+def check_versions() -> None:
+    """Raise RuntimeError unless the versions installed are those the results will name."""
+    directory = os.environ.get("ASV_ENV_DIR")
+    if directory is None:  # an environment of the user's own: the results name no versions
+        return
+    environment = json.loads(Path(directory, "asv-env-info.json").read_text())
+    for library, named in environment["requirements"].items():
+        found = importlib.metadata.version(library)
+        if found != named:
+            raise RuntimeError(
+                f"the results would name {library} {named}, and {found} is installed; "
+                f"remove {directory} and run again"
+            )
 
 
 def record_facts() -> None:

@@ -1,0 +1,163 @@
+"""Where the images come from that the benchmarks store.
+
+The environment variable ``STORAGE_IMPL_DATASET`` chooses:
+
+- unset or empty: :mod:`synthetic` images, made on the spot, the same everywhere;
+- the absolute path of a directory with the batches of CIFAR-10 in its published
+  python format, or of the directory above it: :mod:`cifar10`;
+- the absolute path of any other directory: :mod:`folder`, its images.
+
+Nothing here knows of ``storage_impl``: the data is the same for every commit measured.
+"""
+
+import math
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.datasets import cifar10, folder, synthetic
+from benchmarks.datasets._images import (
+    ACCEPTED,
+    SKIP_BAD,
+    VARIABLE,
+    Images,
+    Labels,
+    check,
+    square,
+    stacked,
+)
+
+__all__ = ["VARIABLE", "cifar10", "folder", "load", "survey", "synthetic"]
+
+_SHOWN = 20  # images that cannot be read, by name
+
+
+def load(count: int, size: int = 32) -> tuple[Images, Labels]:
+    """Images and labels of the dataset that ``STORAGE_IMPL_DATASET`` chooses.
+
+    Image ``i`` is the same whatever `count` is. Where more are asked for than there
+    are, they are repeated from the first one on.
+
+    Parameters
+    ----------
+    count : int
+        How many images, 0 or more.
+    size : int
+        Their height and width in pixels, 1 or more. Images of another size are resized.
+
+    Returns
+    -------
+    images : ndarray of uint8, shape (count, size, size, 3)
+    labels : ndarray of int64, shape (count,)
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        The path does not exist, or is a file.
+    ValueError
+        The path is relative, or what it holds cannot be read as images.
+    """
+    check(count, size)
+    kind, path = _chosen()
+    if kind == "synthetic":
+        return synthetic.make(count, size)
+    if kind == "cifar10":
+        images, labels = cifar10.read(path, limit=count)
+        if size != 32:
+            pictures = (Image.fromarray(image) for image in images)
+            images = stacked([square(picture, size) for picture in pictures], size)
+    else:
+        images, labels = folder.read(path, size, limit=count)
+    if len(images) < count:
+        cycle = np.arange(count) % len(images)
+        return images[cycle], labels[cycle]
+    return images, labels
+
+
+class Survey(NamedTuple):
+    """What there is to measure on.
+
+    Attributes
+    ----------
+    text : str
+        How many images, their formats, sizes and labels, and those that cannot be read by name.
+    usable : bool
+        Whether the benchmarks can use it.
+    """
+
+    text: str
+    usable: bool
+
+
+def survey(limit: int = 10_000) -> Survey:
+    """Look at the dataset that ``STORAGE_IMPL_DATASET`` chooses, before anything is measured.
+
+    Parameters
+    ----------
+    limit : int
+        How many images to read at most; the benchmarks use no more than 10,000, or 100,000.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError, ValueError
+        As :func:`load` does.
+    """
+    kind, path = _chosen()
+    if kind == "synthetic":
+        return Survey("synthetic images with the statistics of CIFAR-10", usable=True)
+    if kind == "cifar10":
+        files = cifar10.batch_files(path)
+        count = len(cifar10.read(path, limit=limit)[1])
+        text = f"CIFAR-10, {_counted(len(files), 'batch', 'es')} in {path.name}, "
+        return Survey(f"{text}{_counted(count, 'image')} read", usable=True)
+    labelled = folder.image_files(path)
+    labels = len({label for _, label in labelled})
+    seen = folder.look(path, [file for file, _ in labelled[:limit]])
+    bad = [each for each in seen if each.bad]
+    lines = [f"{_counted(len(labelled), 'image')} with {_counted(labels, 'label')} in {path.name}"]
+    if len(seen) < len(labelled):
+        lines.append(f"{len(seen):,} of them were looked at, as many as the benchmarks use")
+    formats = Counter(each.format for each in seen if each.format)
+    if formats:
+        kinds = ", ".join(f"{count:,} {name}" for name, count in formats.most_common())
+        sizes = sorted((each.size for each in seen if each.format), key=math.prod)
+        ends = dict.fromkeys((sizes[0], sizes[-1]))
+        extent = " to ".join(f"{width:,} x {height:,}" for width, height in ends)
+        lines.append(f"{kinds}; {extent} pixels")
+    skipped = bool(os.environ.get(SKIP_BAD))
+    if bad:
+        shown = [f"  {each.name}: {each.bad}" for each in bad[:_SHOWN]]
+        if len(bad) > _SHOWN:
+            shown.append(f"  and {len(bad) - _SHOWN:,} more")
+        advice = f"remove or repair them, or set {SKIP_BAD}=1 to leave them out"
+        what = "left out" if skipped else advice
+        lines += [f"{_counted(len(bad), 'image')} cannot be read: {what}", *shown]
+    return Survey("\n".join(lines), usable=not bad or (skipped and len(bad) < len(seen)))
+
+
+def _counted(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def _chosen() -> tuple[Literal["synthetic", "cifar10", "folder"], Path]:
+    """What kind of dataset ``STORAGE_IMPL_DATASET`` names, and where it is."""
+    value = os.environ.get(VARIABLE, "")
+    if not value:
+        return "synthetic", Path()
+    path = Path(value)
+    if not path.is_absolute():
+        # asv runs benchmarks in a temporary directory: a relative path would mean
+        # another place there than where it was typed.
+        raise ValueError(f"{VARIABLE} is {value!r}, a relative path. {ACCEPTED}.")
+    if not path.exists():
+        raise FileNotFoundError(f"{VARIABLE} is {value!r}, which does not exist. {ACCEPTED}.")
+    if not path.is_dir():
+        raise NotADirectoryError(
+            f"{VARIABLE} is {value!r}, which is no directory (an archive must be unpacked). "
+            f"{ACCEPTED}."
+        )
+    return ("cifar10" if cifar10.batch_files(path) else "folder"), path
