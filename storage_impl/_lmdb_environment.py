@@ -181,6 +181,8 @@ class Environment:
     def __init__(
         self, directory: Directory, *, writable: bool, readahead: bool, durable: bool, verify: bool
     ) -> None:
+        self._file = OpenFile()
+        self._key = (-1, -1)
         self.writable = writable
         self._directory = directory
         self._readahead = readahead
@@ -190,7 +192,6 @@ class Environment:
         self._mark = ref(self)
         status = directory.regular(_DATA)
         self._key = status.st_dev, status.st_ino
-        self._file = OpenFile()
         try:
             self._prepare()
             if self._unchecked:
