@@ -62,10 +62,10 @@ def version(number: int) -> str:
     """Return the version of a benchmark: results of another version are not compared with it.
 
     asv hashes only the benchmark's own code, so the number is raised by hand when
-    something here or in `datasets` changes what is measured. Other images are another
-    measurement, too.
+    something here or in `datasets` changes what is measured. Results on other images have an
+    environment of their own: see `report.own_images`.
     """
-    return f"{number}, {Path(os.environ.get(datasets.VARIABLE, '')).name or 'synthetic'}"
+    return str(number)
 
 
 def compare(found: object, written: object) -> None:

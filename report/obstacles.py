@@ -7,6 +7,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+from report import own_images
+
 _LITTLE = 200 << 20  # bytes; a virtual environment takes about as many
 
 
@@ -60,12 +62,14 @@ def check_space(directory: Path, needed: int) -> None:
 
 def check_dataset() -> None:
     """Raise ObstacleError if the images to use are not there."""
-    path = os.environ.get("STORAGE_IMPL_DATASET")
+    path = os.environ.get(own_images.DATASET)
     if path and not os.path.isdir(path):
         raise ObstacleError(
             f"STORAGE_IMPL_DATASET names {path}, and there is no such folder: correct it, or "
             "unset it for synthetic images."
         )
+    if problem := own_images.look():
+        raise ObstacleError(problem)
 
 
 def advice(directory: Path) -> str:

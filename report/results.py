@@ -18,6 +18,9 @@ from asv.machine import Machine
 from asv.results import Results, iter_results_paths
 from asv.util import UserError
 
+from report import own_images
+from report.workloads import CALIBRATION
+
 Key = tuple[Any, ...]
 
 # In the order in which they are shown; zlib-ng takes the place of zlib in newer Pillows.
@@ -216,21 +219,23 @@ def load(path: str | Path, benchmarks: Mapping[str, Any], machine: str | None = 
     versions = {name: str(value or "") for name, value in results.params.items()}
     hardware = {name: versions.pop(name, "") for name, _ in Machine.fields}
     datasets: dict[str, dict[str, Benchmark]] = {}
+    common: dict[str, Benchmark] = {}
     outdated = 0
     for name in sorted(results.get_all_result_keys()):
         known = benchmarks.get(name)
         if known is None:
             continue
-        number, _, dataset = str(known["version"]).partition(", ")
-        measured = results.benchmark_version.get(name)
-        if measured is not None:
-            measured_number, _, dataset = str(measured).partition(", ")
-            if measured_number != number:
-                outdated += 1
-                continue
-        figures = dict(_figures(results, name, known))
-        datasets.setdefault(dataset, {})[name] = Benchmark(known, figures)
-    common = datasets.pop("", {})
+        version = str(results.benchmark_version.get(name) or known["version"])
+        # Before images had an environment of their own, their name was a part of the version.
+        if version.partition(", ")[0] != str(known["version"]).partition(", ")[0]:
+            outdated += 1
+            continue
+        measured = Benchmark(known, dict(_figures(results, name, known)))
+        if name in CALIBRATION.values():
+            common[name] = measured
+        else:
+            dataset = own_images.name_of(results.env_vars, version)
+            datasets.setdefault(dataset, {})[name] = measured
     for measured_with in datasets.values():
         measured_with.update(common)
     return Result(
@@ -265,11 +270,6 @@ def durations(results_dir: str | Path) -> dict[str, float]:
                 # Of benchmarks measured in turns asv keeps the last turn's alone.
                 found[name] = max(seconds or 0.0, found.get(name, 0.0))
     return found
-
-
-def dataset_of(benchmarks: Mapping[str, Any]) -> str:
-    """Return the name of the images that asv ran the benchmarks on last."""
-    return max(str(known["version"]).partition(", ")[2] for known in benchmarks.values())
 
 
 def facts_of(result_path: str | Path) -> dict[str, str]:

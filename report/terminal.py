@@ -10,7 +10,8 @@ from asv.benchmarks import Benchmarks
 from asv.config import Config
 from packaging.version import Version
 
-from report.results import Benchmark, Figure, Key, Result, dataset_of, libraries, load
+from report import own_images
+from report.results import Benchmark, Figure, Key, Result, libraries, load
 from report.workloads import BYTES, CALIBRATION, CPU, LIBRARIES, OPERATIONS, Operation
 
 HEADINGS = (
@@ -41,7 +42,7 @@ def text(conf: Config, paths: Iterable[str]) -> str:
     benchmarks = Benchmarks.load(conf)
     results = [load(path, benchmarks) for path in sorted(paths)]
     newest = max(results, key=lambda result: result.date).commit
-    dataset = dataset_of(benchmarks)
+    dataset = own_images.name()
     tables = [
         "\n".join([*head(result), "", *table(result.datasets.get(dataset, {}))])
         for result in results

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from asv_runner.discovery import disc_benchmarks
 
+from report.own_images import DEFAULT, TAG
+
 ROOT = Path(__file__).resolve().parent.parent
 START = 1_700_000_000  # seconds; the date of the first commit
 DAY = 86_400
@@ -105,7 +107,7 @@ class Stored(NamedTuple):
 def known_benchmarks() -> dict[str, dict[str, Any]]:
     """Return what asv knows of each benchmark of this suite, by name."""
     kinds = (str, int, float, list, dict, bool)  # as asv chooses them
-    benchmarks = {
+    return {
         benchmark.name: {
             name: value
             for name, value in vars(benchmark).items()
@@ -113,15 +115,6 @@ def known_benchmarks() -> dict[str, dict[str, Any]]:
         }
         for benchmark in disc_benchmarks(str(ROOT / "benchmarks"))
     }
-    for known in benchmarks.values():
-        known["version"] = _version(known["version"], "synthetic")
-    return benchmarks
-
-
-def _version(version: str, dataset: str) -> str:
-    """Return the version of a benchmark on other images; some use none."""
-    number, comma, _ = version.partition(", ")
-    return f"{number}{comma}{dataset if comma else ''}"
 
 
 def unchanged(name: str, parameters: dict[str, str], value: float) -> float | None:
@@ -191,6 +184,8 @@ def store(
                 name = "virtualenv-py3.11-" + "-".join(
                     f"{library}{version}" for library, version in sorted(environment.items())
                 )
+                if dataset != DEFAULT:
+                    name += f"-{TAG}{dataset}"
                 noise = random.Random(f"{machine} {position} {name}")
                 late = 2 * position >= commits > 1
                 result = {
@@ -200,10 +195,10 @@ def store(
                     "params": {**facts, "python": "3.11", **environment},
                     "python": "3.11",
                     "requirements": environment,
-                    "env_vars": {},
+                    "env_vars": {} if dataset == DEFAULT else {TAG: dataset},
                     "result_columns": COLUMNS,
                     "results": {
-                        known["name"]: _row(known, environment, dataset, late, noise, change)
+                        known["name"]: _row(known, environment, late, noise, change)
                         for known in benchmarks.values()
                         if not known["name"].startswith(without)
                     },
@@ -222,7 +217,6 @@ def _write(path: Path, content: Any) -> None:
 def _row(
     known: dict[str, Any],
     environment: dict[str, str],
-    dataset: str,
     late: bool,
     noise: random.Random,
     change: Change,
@@ -237,8 +231,7 @@ def _row(
         spread = SPREADS[noise.randrange(len(SPREADS))]
         measured = changed is not None and not math.isnan(changed)
         spreads.append([x * changed for x in spread] if measured else None)
-    version = _version(known["version"], dataset)
-    row: list[Any] = [values, known["params"], version, START * 1000, 1.0]
+    row: list[Any] = [values, known["params"], known["version"], START * 1000, 1.0]
     if known["type"] == "time" and any(spreads):
         row += [[s and s[column] for s in spreads] for column in range(4)]
         row += [[s and number for s in spreads] for number in (1, 10)]

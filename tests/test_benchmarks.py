@@ -626,15 +626,3 @@ def test_configuration_pins_every_requirement() -> None:
         (version,) = versions
         assert all(part.isdigit() for part in version.split("."))
     assert "pythons" not in conf
-
-
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [("", "3, synthetic"), ("/data/my photos", "3, my photos"), ("/data/cifar/", "3, cifar")],
-)
-def test_other_images_are_another_measurement(
-    path: str, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Results on other images are never drawn into one line; the path stays private."""
-    monkeypatch.setenv(datasets.VARIABLE, path)
-    assert common.version(3) == expected

@@ -12,7 +12,7 @@ from asv.commands import make_argparser
 from asv.config import Config
 from asv.util import ProcessError, load_json
 
-from report import obstacles, results, runner, terminal
+from report import obstacles, own_images, results, runner, terminal
 from report.measure import IN_TURNS, measure
 from report.workloads import LIBRARIES, SWEPT
 
@@ -53,7 +53,7 @@ def sweep(given: list[str]) -> int:
         if result.machine == machine and result.environment in names
     ]
     newest = max(found, key=lambda result: result.date).commit
-    dataset = results.dataset_of(benchmarks)
+    dataset = own_images.name()
     tables = terminal.versions_text([each for each in found if each.commit == newest], dataset)
     print(f"\ncommit {newest[:8]}, images {dataset!a}\n")
     print(tables or "There are no two environments to compare that differ in one library alone.")
