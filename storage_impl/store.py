@@ -165,7 +165,7 @@ class ImageStore:  # numpydoc ignore=PR01
         return type(self)._reopen, (self.path, len(self), self._verify_reads)
 
     @property
-    def closed(self) -> bool:
+    def closed(self) -> bool:  # numpydoc ignore=RT01
         """Whether `close` was called."""
         return self._backend is None
 

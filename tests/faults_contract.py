@@ -309,6 +309,29 @@ class FaultContract(StoreContract):
                 if not reached:
                     break
 
+    # -- two creators --------------------------------------------------------------------------
+
+    def test_created_twice_at_any_line(self, path: Path) -> None:
+        """Of two creations, one in the midst of the other, one succeeds and the other is told."""
+        for number in lines.numbers(step=3):
+            outcomes: list[str] = []
+
+            def create(outcomes: list[str] = outcomes) -> None:
+                try:
+                    self.create(path).close()
+                except storage_impl.StorageError as error:
+                    outcomes.append(type(error).__name__)
+                else:
+                    outcomes.append("created")
+
+            reached = lines.at_line(number, create, create)
+            assert sorted(outcomes) == (["StoreExistsError", "created"] if reached else ["created"])
+            self.check(path, 0)
+            assert os.listdir(path.parent) == [path.name]
+            if not reached:
+                break
+            shutil.rmtree(path)
+
     # -- names and numbers ---------------------------------------------------------------------
 
     @pytest.mark.parametrize("name", ["n" * 255, "ü" * 127], ids=["255 letters", "254 bytes"])
