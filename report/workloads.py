@@ -464,6 +464,9 @@ GATED = (
     r"|access_patterns\.ReadBatches\.time_read_10000\('(lmdb|hdf5)', 'shuffled', 256\))"
 )
 
+# What `tox run -e others` measures: plain code for all stores, those of further packages too.
+OTHERS = (r"^calibration\.", rf"^(?!.*{_LARGE})plain_stores\.")
+
 # What `tox run -e versions` varies.
 LIBRARIES = ("numpy", "Pillow", "lmdb", "h5py")
 

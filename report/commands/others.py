@@ -1,0 +1,86 @@
+"""Measure plain code for further stores: what `tox run -e others` runs.
+
+python -m report.commands.others [ARGUMENT OF asv run ...]
+
+Their packages are in one more environment beside the default one. Its results are part of the same
+site.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from asv import environment
+from asv.commands import make_argparser
+from asv.config import Config
+from asv.util import ProcessError, load_json
+
+from report import obstacles, results, runner
+from report.measure import measure
+from report.workloads import OTHERS
+
+PACKAGES = Path("benchmarks", "others.json")
+SPACE = 2 << 30  # bytes; the packages take about 400 MB
+
+
+def main(given: list[str]) -> int:
+    """Measure; return the exit code."""
+    return runner.unless_obstructed(lambda: run(given))
+
+
+def run(given: list[str]) -> int:
+    """Make the environment, measure in it and publish; return the exit code."""
+    options = make_argparser()[0].parse_args(["run", "--show-stderr", *given])
+    options.bench = options.bench or list(OTHERS)
+    conf = Config.load()
+    packages = with_wheels(load_json(PACKAGES, js_comments=True))
+    conf.matrix["req"] |= {name: [version] for name, version in packages.items()}
+    before = results.result_files(conf.results_dir)
+    runner.remember_machine(options.machine)
+    for each in environment.get_environments(conf, options.env_spec):
+        try:
+            each.create()
+        except ProcessError as error:
+            raise obstacles.ObstacleError(obstacles.advice(runner.ROOT)) from error
+    code = measure(conf, options, SPACE)
+    if results.result_files(conf.results_dir).items() <= before.items():
+        print("\nNo results were saved: there is nothing to publish.")
+        return code
+    if failure := runner.publish(conf):
+        return failure
+    runner.say_where(conf, code)
+    return code
+
+
+# Nothing is installed: pip says whether it could.
+WOULD_INSTALL = (
+    *(sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--no-deps"),
+    *("--ignore-installed", "--only-binary", ":all:"),
+)
+
+
+def with_wheels(packages: dict[str, str]) -> dict[str, str]:
+    """Return the packages that have a wheel for this Python and platform, and name the others.
+
+    Raises
+    ------
+    ObstacleError
+        None has.
+    """
+    found = {}
+    for name, version in packages.items():
+        pip = subprocess.run([*WOULD_INSTALL, f"{name}=={version}"], capture_output=True, text=True)
+        if pip.returncode == 0:
+            found[name] = version
+        else:
+            print(f"{name} {version} has no wheel here: its store is n/a.", flush=True)
+    if not found:
+        raise obstacles.ObstacleError(
+            f"pip found none of {', '.join(packages)}, and nothing was measured. Check the "
+            f"network, and the versions in {PACKAGES}."
+        )
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
