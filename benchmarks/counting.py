@@ -1,0 +1,253 @@
+"""Count the instructions, the cache misses and the system calls of each operation of a store.
+
+`count` runs `benchmarks.counted` under valgrind's callgrind and under strace. Counts of the same
+code are the same from run to run, also on a machine that does other work. What else would move
+them is fixed here: the variables of the environment, the seed of hashes, the paths of the packages
+and of the stores, the simulated caches. The garbage collector is off in what is counted.
+"""
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+OPERATIONS = (
+    "write many",
+    "write one",
+    "append",
+    "read all",
+    "read one",
+    "shuffled batches",
+    "labels",
+    "open",
+    "verify",
+)
+EVERY = "every operation"  # what failed, where it is a task and not one of its operations
+IMAGES = 64
+COUNTERS: Mapping[str, tuple[str, ...]] = {
+    "valgrind": ("instructions", "d1_misses", "ll_misses"),
+    "strace": ("syscalls", "bytes_read", "bytes_written", "syncs"),
+}
+ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "LC_ALL": "C",
+    "PYTHONHASHSEED": "0",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+PASSED = ("LD_LIBRARY_PATH",)  # a Python that was moved finds its own library by it
+COMMANDS = {
+    # Valgrind would simulate the caches of this machine. Nothing of an operation is in them when it
+    # begins, and all of it fits into the last: misses there are the memory that it touches.
+    "valgrind": "valgrind -q --tool=callgrind --instr-atstart=no --vgdb=no"
+    " --cache-sim=yes --I1=32768,8,64 --D1=32768,8,64 --LL=1048576,16,64"
+    " --callgrind-out-file=callgrind.%p",
+    # Memory and locks are the allocator's and the interpreter's, and vary.
+    "strace": "strace -f -qq --seccomp-bpf"
+    " -e trace=!brk,mmap,munmap,mremap,madvise,futex -o strace",
+}
+READING = {"read", "readv", "pread64", "preadv", "preadv2", "copy_file_range", "sendfile"}
+WRITING = {"write", "writev", "pwrite64", "pwritev", "pwritev2", "copy_file_range", "sendfile"}
+SYNCING = {"fsync", "fdatasync", "msync", "sync", "syncfs", "sync_file_range"}
+CALL = re.compile(r"\d+ +(?:<\.\.\. )?(\w+)(?:\(| resumed>).* = (-?\d+|\?)")
+MARK = re.compile(r'\d+ +access\("/@(.*)", F_OK\)')
+
+Counts = dict[str, int]
+
+
+class Task(NamedTuple):
+    """What to count.
+
+    Attributes
+    ----------
+    name : str
+        What its counts are found by; no part of it is "/".
+    packages : Path
+        The directory that `module` is imported from; everything in it is copied.
+    module : str
+        What has `create_store` and `open_store`.
+    backend : str
+    """
+
+    name: str
+    packages: Path
+    module: str
+    backend: str
+
+
+class CountingError(Exception):
+    """Nothing could be counted; the message says why."""
+
+
+def missing(program: str) -> str:
+    """Return what to do before valgrind or strace can count; nothing if it can."""
+    if sys.platform != "linux":
+        return "work is counted on Linux alone: run this there"
+    if program == "valgrind" and platform.machine() != "x86_64":
+        return "instructions are counted on x86-64 alone: run this on such a machine"
+    if shutil.which(program, path=ENVIRONMENT["PATH"]) is None:
+        return f"{program} is not installed: install it, for example by apt-get install {program}"
+    if program == "strace":
+        tried = subprocess.run(["strace", "-qq", "-o", os.devnull, "true"], capture_output=True)
+        if tried.returncode != 0:
+            return (
+                "strace may not trace processes here: allow ptrace, "
+                "in a container by --cap-add=SYS_PTRACE"
+            )
+    return ""
+
+
+def count(
+    tasks: Sequence[Task],
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    *,
+    processes: int = 1,
+    python: str = sys.executable,
+) -> dict[str, dict[str, Counts | str]]:
+    """Count every operation of each task, by what is installed.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        Counted in processes that are forked from one, which has imported the libraries.
+    images : ndarray
+        uint8 (N, H, W, C), what is stored.
+    labels : ndarray
+        int64 (N,).
+    processes : int, optional
+        How many tasks to count by valgrind at the same time.
+    python : str, optional
+        The interpreter, with the libraries.
+
+    Returns
+    -------
+    dict
+        By task and operation, what each counter found; or why the operation failed.
+
+    Raises
+    ------
+    CountingError
+        A program failed, and not an operation.
+    """
+    # Paths of one length, whatever TMPDIR is: how long they are is part of the work of opening.
+    directory = Path(tempfile.mkdtemp(prefix="work-", dir="/tmp"))
+    try:
+        np.save(directory / "images.npy", images)
+        np.save(directory / "labels.npy", labels)
+        shutil.copy(Path(__file__).with_name("counted.py"), directory)
+        listed = []
+        for number, task in enumerate(tasks):
+            packages = directory / f"packages-{number:03}"
+            shutil.copytree(task.packages, packages, ignore=shutil.ignore_patterns("__pycache__"))
+            listed.append({**task._asdict(), "packages": str(packages), "name": f"{number:03}"})
+        (directory / "tasks.json").write_text(json.dumps(listed))
+        compiling = [python, "-m", "compileall", "-q", str(directory)]
+        subprocess.run(compiling)
+        found: dict[str, dict[str, Counts | str]] = {task.name: {} for task in tasks}
+        for program in COMMANDS:
+            if not missing(program):
+                counted = _run(program, directory, python, processes)
+                for (number, task), operation in product(enumerate(tasks), OPERATIONS):
+                    reason = counted.get(f"{number:03}/{EVERY}", "the process ended")
+                    counts = counted.get(f"{number:03}/{operation}", reason)
+                    before = found[task.name].setdefault(operation, {})
+                    if isinstance(before, dict):
+                        joined = counts if isinstance(counts, str) else before | counts
+                        found[task.name][operation] = joined
+        return found
+    finally:
+        shutil.rmtree(directory)
+
+
+def _run(program: str, directory: Path, python: str, processes: int) -> dict[str, Counts | str]:
+    """Count all tasks by one program; by task and operation."""
+    at_once = processes if program == "valgrind" else 1  # strace's log is one after the other
+    script = [python, "-P", str(directory / "counted.py"), program, str(at_once)]
+    done = subprocess.run(
+        [*COMMANDS[program].split(), *script],
+        cwd=directory,
+        env=ENVIRONMENT | {name: os.environ[name] for name in PASSED if name in os.environ},
+        capture_output=True,
+        text=True,
+    )
+    found: dict[str, Counts | str] = {**_PARSERS[program](directory)}
+    for path in directory.glob("failed/*/*"):
+        found[f"{path.parent.name}/{path.name}"] = path.read_text()
+    if done.returncode != 0 or not found:
+        raise CountingError(f"{program} failed with code {done.returncode}: {done.stderr[-2000:]}")
+    for path in (*directory.glob("failed"), *directory.glob("stores-*")):
+        shutil.rmtree(path)
+    return found
+
+
+def _callgrind(directory: Path) -> dict[str, Counts]:
+    """Return what callgrind counted."""
+    found = {}
+    for path in directory.glob("callgrind.*.*"):
+        lines = path.read_text(errors="replace").splitlines()
+        fields = dict(line.split(": ", 1) for line in lines if ": " in line)
+        name = fields.get("desc", "").removeprefix("Trigger: Client Request: ")
+        if "/" in name:
+            # Trailing zeros are left out.
+            events = fields["events"].split()
+            counted = Counter(dict(zip(events, map(int, fields["totals"].split()), strict=False)))
+            found[name] = {
+                "instructions": counted["Ir"],
+                "d1_misses": counted["D1mr"] + counted["D1mw"],
+                "ll_misses": counted["ILmr"] + counted["DLmr"] + counted["DLmw"],
+            }
+    return found
+
+
+def _strace(directory: Path) -> dict[str, Counts]:
+    """Return what strace counted."""
+    found: dict[str, Counts] = {}
+    counted = None
+    for line in (directory / "strace").read_text(errors="replace").splitlines():
+        if mark := MARK.match(line):
+            counted = None
+            if mark[1]:
+                counted = found[mark[1]] = dict.fromkeys(COUNTERS["strace"], 0)
+        elif counted is not None and (call := CALL.match(line)):
+            result = int(call[2]) if call[2] != "?" else 0
+            counted["syscalls"] += 1
+            counted["bytes_read"] += max(result, 0) if call[1] in READING else 0
+            counted["bytes_written"] += max(result, 0) if call[1] in WRITING else 0
+            counted["syncs"] += call[1] in SYNCING
+    return found
+
+
+_PARSERS: Mapping[str, Callable[[Path], dict[str, Counts]]] = {
+    "valgrind": _callgrind,
+    "strace": _strace,
+}
+
+
+def main() -> None:
+    """Count the tasks that are given as JSON, and print the counts as JSON.
+
+    Given are the lists of `Task`, the number of images and that of processes.
+    """
+    from benchmarks import datasets
+
+    given = json.load(sys.stdin)
+    tasks = [Task(name, Path(packages), *task) for name, packages, *task in given["tasks"]]
+    images, labels = datasets.load(given["images"])
+    json.dump(count(tasks, images, labels, processes=given["processes"]), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
