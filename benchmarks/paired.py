@@ -49,7 +49,8 @@ def main(packages: str, benchmarks: str) -> None:
         answer: dict[str, Any]
         try:
             if asked:
-                timer = Timer(*asked, cached)
+                name, parameters = asked
+                timer = Timer(name, parameters, cached)
                 answer = {}
             else:
                 assert timer is not None

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from asv.config import Config
+from asv.environment import get_environments
 from asv.machine import Machine, MachineCollection
-from asv.util import UserError
+from asv.util import ProcessError, UserError
 
 from report import obstacles
 
@@ -89,6 +91,31 @@ def remember_machine(called: str | None = None) -> str:
         known = {**Machine.get_defaults(), "machine": called}
         MachineCollection.save(called, known)
     return str(known["machine"])
+
+
+def environment_python() -> str:
+    """Return the interpreter of the suite's environment, which is made where there is none.
+
+    Raises
+    ------
+    ObstacleError
+        It cannot be made.
+    """
+    conf = Config.load()
+    (environment,) = get_environments(conf, "")
+    try:
+        environment.create()
+        return str(environment.find_executable("python"))
+    except ProcessError as error:
+        raise obstacles.ObstacleError(obstacles.advice(ROOT)) from error
+
+
+def backends(python: str) -> list[str]:
+    """Return the backends that the benchmarks measure, by an interpreter with the libraries."""
+    code = "from benchmarks.common import BACKENDS; print(*BACKENDS)"
+    return subprocess.run(
+        [python, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.split()
 
 
 @contextmanager

@@ -455,15 +455,6 @@ RUN = {
     "large": rf"{_LARGE}|^calibration\.",
 }
 
-# A minute for each commit: the calibration, and the main reads and writes. PNG files cost the same
-# an image for 1,000 as for 10,000, and would take longer than all the rest together. To write a
-# single image and to open a store are named in runs of the same code: too noisy for this factor.
-GATED = (
-    r"^(calibration\.|single_image\.ReadOne\."
-    r"|many_images\.\w+\.time_\w+\(('\w+', 1000|'(lmdb|hdf5)', 10000)\)"
-    r"|access_patterns\.ReadBatches\.time_read_10000\('(lmdb|hdf5)', 'shuffled', 256\))"
-)
-
 # What `tox run -e others` measures: plain code for all stores, those of further packages too.
 OTHERS = (r"^calibration\.", rf"^(?!.*{_LARGE})plain_stores\.")
 
@@ -473,6 +464,7 @@ LIBRARIES = ("numpy", "Pillow", "lmdb", "h5py")
 # What a library can change, in about two minutes an environment.
 SWEPT = (
     r"^calibration\.",
+    r"^work\.",
     r"^many_images\.WriteMany\.time_write\('\w+', 1000\)",
     r"^many_images\.WriteMany\.time_write\('(lmdb|hdf5)', 10000\)",  # PNG: 3 seconds a sample
     r"^many_images\.ReadMany\.time_read\('\w+', 10{3,4}\)",
@@ -499,4 +491,11 @@ OPERATIONS = (
     Operation("write 1,000", "many_images.WriteMany.time_write", (1_000,)),
     Operation("read 10,000", "many_images.ReadMany.time_read", (10_000,)),
     Operation("shuffled", "access_patterns.ReadBatches.time_read_10000", ("shuffled", 256)),
+)
+
+# What the gate times, called as the operation of `work` that does the same: half a minute a round.
+GATED = (
+    Operation("write many", "many_images.WriteMany.time_write", (100,)),
+    Operation("read all", "many_images.ReadMany.time_read", (1_000,)),
+    Operation("read one", "single_image.ReadOne.time_read_100"),
 )

@@ -67,6 +67,8 @@ SYNC = (
     ["options"],
 )
 
+WORK = ([BACKENDS, [repr(name) for name in counting.OPERATIONS]], ["backend", "operation"])
+
 # Results are kept under these names for years: a name that changes ends its history.
 EXPECTED = {
     "access_patterns.ReadBatches.time_read_10000": (
@@ -186,6 +188,13 @@ EXPECTED = {
     "tuning_png.PngLevel.time_read_768kib": LEVELS,
     "tuning_png.PngLevel.time_write_768kib": LEVELS,
     "tuning_png.PngLevel.track_ratio": LEVELS,
+    "work.Instructions.track_d1_misses": WORK,
+    "work.Instructions.track_instructions": WORK,
+    "work.Instructions.track_ll_misses": WORK,
+    "work.SystemCalls.track_bytes_read": WORK,
+    "work.SystemCalls.track_bytes_written": WORK,
+    "work.SystemCalls.track_syncs": WORK,
+    "work.SystemCalls.track_syscalls": WORK,
 }
 WRITES = [name for name in EXPECTED if ".time_write" in name or ".time_append" in name]
 

@@ -21,6 +21,8 @@ OF_THEIR_OWN = {
     "plain_stores.PlainWrite",
     "startup.ImportBackend",
     "startup.ImportPackage",
+    "work.Instructions",
+    "work.SystemCalls",
 }
 
 

@@ -1,30 +1,23 @@
-"""The hosted history: kept results, a run that goes on from them, and the judge of a change.
+"""The hosted history: kept results, and a run that goes on from them.
 
 The history runs with git and asv as they are, on a project of one benchmark whose environment
 is the Python of the tests, so that nothing is installed. Its remote is a bare repository.
 """
 
 import json
-import math
 import os
 import shutil
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asv.benchmarks import Benchmarks
-from asv.config import Config
 
-from report import kept, runner, workloads
-from report.commands import gate, history
-from report.comparison import Pair
+from report import kept, runner
+from report.commands import history
 from report.kept import KeptResults
 from report.obstacles import ObstacleError
-from report.results import Figure
-from tests.stored_results import known_benchmarks
 from tests.test_report import git
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
@@ -540,142 +533,3 @@ def test_no_such_remote(desk: Checkout) -> None:
     """A remote that cannot be read is named, with the option for another."""
     with pytest.raises(ObstacleError, match="cannot read the remote 'elsewhere'.*--remote NAME"):
         desk.kept("elsewhere").take()
-
-
-# -- the judge of a change ---------------------------------------------------------------------
-
-LMDB = "many_images.ReadMany.time_read('lmdb', 1000)"
-
-
-def figure(seconds: float, samples: int = 12) -> Figure:
-    """Return a figure of samples that differ by 2%; NaN failed."""
-    if seconds != seconds:
-        return Figure(None, {}, None, True)
-    ends = (seconds * 0.99, seconds * 1.01) if samples > 6 else (-math.inf, math.inf)
-    stats = {"repeat": samples, "ci_99_a": ends[0], "ci_99_b": ends[1]}
-    return Figure(seconds, stats, None, True)
-
-
-def pair(
-    before: float | None, after: float | None, benchmark: str = LMDB, samples: int = 12
-) -> Pair:
-    """Return what was measured of two commits, in milliseconds; NaN failed."""
-    sides = [None if ms is None else figure(ms / 1000, samples) for ms in (before, after)]
-    return Pair(benchmark, "seconds", *sides)
-
-
-def test_what_is_compared() -> None:
-    """The machine, and the main reads and writes, with every backend; nothing large."""
-    known = list(known_benchmarks().values())
-    chosen = Benchmarks(Config(), known, regex=[workloads.GATED])
-    backends: dict[str, set[str]] = {}
-    for name, benchmark in chosen.items():
-        for index, key in enumerate(product(*benchmark["params"])):
-            if not key or index in chosen.benchmark_selection[name]:
-                backends.setdefault(name.split(".")[1], set()).update(key[:1])
-    every = {"'png'", "'lmdb'", "'hdf5'"}
-    assert backends == {
-        "Cpu": set(),
-        "Disk": set(),
-        **dict.fromkeys(["ReadOne", "ReadMany", "WriteMany"], every),
-        "ReadBatches": {"'lmdb'", "'hdf5'"},
-    }
-
-
-NAN = math.nan
-CPU = "calibration.Cpu.time_work"
-JUDGED: list[tuple[list[Pair], int, str]] = [
-    ([pair(1, 1), pair(2, 1)], 0, "Nothing got slower in 2 benchmarks."),
-    ([pair(1, 2)], gate.SLOWER, "1 benchmark got slower by a factor of more than 1.1."),
-    ([pair(1, NAN)], gate.BROKEN, f"Broken: {LMDB} fails after the change, and worked before."),
-    ([pair(NAN, NAN)], gate.BROKEN, "fails after the change, too."),
-    ([pair(NAN, 1), pair(1, 1)], 0, "fails before the change: it has nothing to compare."),
-    ([pair(1, 2), pair(1, NAN, "x")], gate.SLOWER, "Broken: x fails after"),
-    ([pair(None, 1), pair(1, 1)], 0, "Nothing got slower in 1 benchmark."),
-    ([pair(1, 1), pair(1, 1.5, CPU)], 0, "Nothing got slower in 1 benchmark."),
-    (
-        [pair(1, 1), pair(2, 1, CPU)],
-        0,
-        f"The machine changed between the two sides: {CPU} x 0.50 (2.00ms, then 1.00ms).",
-    ),
-    ([pair(1, 1), pair(1, NAN, CPU)], gate.BROKEN, "fails after"),
-    ([pair(1, 2), pair(1, 2, CPU)], gate.SLOWER, "1 benchmark got slower"),
-    ([pair(1, 1), pair(1, 2, samples=3)], 0, "too few samples to be told from noise."),
-    ([pair(1, 1.05)], 0, "Nothing got slower in 1 benchmark."),
-    ([], gate.BROKEN, "Nothing was compared"),
-    ([pair(1, 1, CPU)], gate.BROKEN, "Nothing was compared"),
-    ([pair(None, 1)], gate.BROKEN, "Nothing was compared"),
-    ([pair(NAN, 1)], gate.BROKEN, "Nothing was compared"),
-    ([pair(1, 2, samples=3)], gate.BROKEN, "Nothing was compared"),
-]
-
-
-@pytest.mark.parametrize(("compared", "code", "said"), JUDGED)
-def test_judge(compared: list[Pair], code: int, said: str) -> None:
-    """Slower is 1 and only that; broken, or nothing compared, is 2 and is said instead.
-
-    The calibration is not of the code: that it is slower or quicker is said, and fails nothing.
-    """
-    verdict, sentences = gate.judge(compared, 1.1)
-    assert verdict == code
-    assert any(said in sentence for sentence in sentences)
-    assert ("Nothing got slower" in sentences[0]) == (code == 0)
-
-
-def test_noise_is_no_difference() -> None:
-    """Asv's own test decides, whatever the factor: here the intervals overlap."""
-    noisy = {"repeat": 12, "ci_99_a": 0.5, "ci_99_b": 3.0}
-    both = Pair(LMDB, "seconds", Figure(1.0, noisy, None, True), Figure(2.0, noisy, None, True))
-    assert both.verdict(1.1) == "same"
-
-
-def test_unchanged_is_folded() -> None:
-    """What did not change is in the summary of a job, but folded away; a terminal gets no HTML."""
-    pairs = [pair(2, 1, "improved"), pair(1, 1, "unchanged")]
-    shown, _, hidden = gate.markdown(["Fine."], pairs, 1.1).partition("<details>")
-    assert "| 2.00ms | 1.00ms | 0.50 | improved |" in shown
-    assert "unchanged" not in shown
-    assert "unchanged" in hidden
-
-
-def test_gate(remote: Remote) -> None:
-    """Two commits are measured in turn; the table goes into the summary of the job.
-
-    A benchmark that got slower fails the gate, one that broke is said to be broken. The
-    results stay out of the history.
-    """
-    base, head = remote.commit(2)
-    clone = remote.clone("clone")
-    summary = remote.directory / "summary.md"
-    gated = ("gate", base, head, "--bench", "tiny")
-
-    slower = remote.run(clone, *gated, SLOW_AT=head, GITHUB_STEP_SUMMARY=str(summary))
-    assert slower.returncode == gate.SLOWER, slower.stderr
-    measured = remote.measured()  # in several processes each, in turn
-    assert measured.count(base) == measured.count(head) > 1
-    assert set(measured) == {base, head}
-    text = summary.read_text(encoding="utf-8")
-    assert "**1 benchmark got slower by a factor of more than 1.15.**" in text
-    assert "| 42.0 | 84.0 | 2.00 | tiny.track_answer |" in text
-    assert not (clone / ".asv" / "results").exists()
-
-    broken = remote.run(clone, *gated, FAIL_AT=head)
-    assert broken.returncode == gate.BROKEN
-    assert "fails after the change, and worked before" in " ".join(broken.stdout.split())
-    assert "42.0  failed         tiny.track_answer\n" in broken.stdout
-    assert "<" not in broken.stdout[broken.stdout.index("Broken:") :]
-
-    within = remote.run(clone, *gated, "--factor", "3", SLOW_AT=head)
-    assert within.returncode == 0, within.stderr
-    assert "Nothing got slower in 1 benchmark." in within.stdout
-
-
-def test_gate_without_a_verdict(remote: Remote) -> None:
-    """An unknown commit is no regression, and neither is a checkout that cannot be measured."""
-    remote.commit()
-    clone = remote.clone("clone")
-    unknown = remote.run(clone, "gate", "no-such-commit", "HEAD", "--bench", "tiny")
-    assert unknown.returncode == gate.BROKEN
-    assert "Nothing was compared: git finds no commit no-such-commit" in unknown.stderr
-    os.rename(clone / ".git", clone / "git")
-    assert remote.run(clone, "gate", "HEAD^", "HEAD").returncode == gate.BROKEN

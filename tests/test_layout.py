@@ -26,7 +26,7 @@ def imports(path: Path) -> set[str]:
 def test_no_two_modules_import_each_other() -> None:
     """Nor do more of them in a circle."""
     graph = {name: imports(path) for name, path in MODULES.items()}
-    assert graph["report.commands.gate"] >= {"report.comparison", "report.workloads"}
+    assert graph["report.commands.gate"] >= {"report.counts", "report.pairs", "report.workloads"}
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 

@@ -1,171 +1,222 @@
-"""Measure two commits in turn and judge the second: what `tox run -e gate` runs.
+"""Judge one commit against another, by counts and by times: what `tox run -e gate` runs.
 
-python -m report.commands.gate [BASE [HEAD]] [--factor F] [ARGUMENT OF asv run ...]
+python -m report.commands.gate [BASE [HEAD]]
 
-The exit code is 1 if a benchmark got slower, 2 if one broke or nothing could be compared, and
-otherwise 0. The results are kept apart from those of the history.
+The exit code is 1 if something does more work or takes longer, 2 if something broke or nothing
+could be compared, and otherwise 0.
 """
 
 import argparse
+import io
 import os
-import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from asv.commands import make_argparser
-from asv.config import Config
-
-from report import comparison, obstacles, runner
-from report.comparison import Pair
-from report.measure import IN_TURNS, measure
+from report import counts, obstacles, pairs, runner
+from report.counts import Counted, Version
+from report.pairs import Timed
 from report.terminal import aligned, printable
 from report.workloads import GATED
 
-RESULTS = Path(".asv", "gate")
-SLOWER = 1
+WORSE = 1
 BROKEN = 2
-HEADINGS = ("before", "after", "ratio", "benchmark")
-SAME = "The same"
-# By the title of their table, the verdicts that it shows.
-TABLES = {
-    "Slower": ("slower",),
-    "Broken": ("broken", "failed"),
-    "Faster": ("faster",),
-    "Not compared": ("mended", "alone", "unsure"),
-    SAME: ("same",),
-}
+SPACE = 1 << 30
+IMAGES = 64  # as many as `benchmarks.work` counts
+
+
+class Judgement(NamedTuple):
+    """What came out.
+
+    Attributes
+    ----------
+    counted : list of Counted
+    timed : list of Timed
+    missing : list of str
+        What could not be measured, and what to do about it.
+    """
+
+    counted: Sequence[Counted]
+    timed: Sequence[Timed]
+    missing: Sequence[str] = ()
+
+    @property
+    def more(self) -> list[Counted]:
+        """What does more work."""
+        return [each for each in self.counted if each.worse and each.after is not None]
+
+    @property
+    def slower(self) -> list[Timed]:
+        """What takes longer."""
+        return [each for each in self.timed if each.changed and each.factor > 1]
+
+    @property
+    def broken(self) -> list[str]:
+        """What fails after the change, and did not before."""
+        found = [
+            f"{each.backend}, {each.operation}"
+            for each in self.counted
+            if each.after is None and each.before is not None
+        ]
+        return list(dict.fromkeys(found)) + [
+            f"{each}: {each.failed}" for each in self.timed if each.failed.startswith("after")
+        ]
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        if self.broken or not (self.counted or any(each.before for each in self.timed)):
+            return BROKEN
+        return WORSE if self.more or self.slower else 0
+
+    def sentences(self) -> Iterator[str]:
+        """Return the verdict, and then what else there is to say."""
+        timed = [each for each in self.timed if each.before]
+        compared = f"{len(self.counted)} counts and {len(timed)} times"
+        if not self.counted and not timed:
+            yield "Nothing was compared."
+        elif self.broken:
+            yield f"Broken: {'; '.join(self.broken)}."
+        elif self.more or self.slower:
+            yield f"It got slower: {len(self.more)} counts and {len(self.slower)} times are worse."
+        else:
+            yield f"Nothing got slower, in {compared}."
+        for name in self.worse:
+            yield self.seen(*name)
+        yield from self.missing
+
+    @property
+    def worse(self) -> list[tuple[str, str]]:
+        """The backends and operations that got slower."""
+        found = [(each.backend, each.operation) for each in self.more]
+        return list(dict.fromkeys(found + [each.name for each in self.slower]))
+
+    def seen(self, backend: str, operation: str) -> str:
+        """Return what is worse in an operation, and what sees it."""
+        name = backend, operation
+        more = [each for each in self.more if (each.backend, each.operation) == name]
+        slower = [each for each in self.slower if each.name == name]
+        other = [each for each in self.timed if each.name == name and each.before]
+        said = [each.change for each in more] + [f"time x {each.factor:.2f}" for each in slower]
+        if not slower:
+            alone = "counts alone see it" if other else "it is not timed"
+        elif not more:
+            alone = "times alone see it"
+        else:
+            alone = "counts and times see it"
+        return f"{backend}, {operation}: {', '.join(said)}; {alone}."
 
 
 def main(arguments: list[str]) -> int:
     """Compare two commits; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="tox run -e gate --",
-        description="Measure two commits in turn, and fail if the second is slower.",
-        epilog="All other arguments go to asv run: --bench, for one.",
-        allow_abbrev=False,
+        description="Count and time two commits, and fail if the second is slower.",
     )
     parser.add_argument("base", nargs="?", default="HEAD^", help="(default: %(default)s)")
     parser.add_argument("head", nargs="?", default="HEAD", help="(default: %(default)s)")
-    parser.add_argument(
-        "--factor",
-        type=float,
-        default=comparison.FACTOR,
-        help="by how much a benchmark must be slower to count (default: %(default)s)",
-    )
-    own, given = parser.parse_known_args(arguments)
-    return runner.unless_obstructed(
-        lambda: compare(own.base, own.head, own.factor, given), obstructed=BROKEN
-    )
+    given = parser.parse_args(arguments)
+    return runner.unless_obstructed(lambda: compare(given.base, given.head), obstructed=BROKEN)
 
 
-def compare(base: str, head: str, factor: float, given: list[str]) -> int:
+def compare(base: str, head: str) -> int:
     """Measure, say how it came out where it is read, and return the exit code."""
-    commits = commit_of(base), commit_of(head)
-    shutil.rmtree(RESULTS, ignore_errors=True)
-    RESULTS.mkdir(parents=True)
-    listed = RESULTS / "commits"
-    listed.write_text("\n".join(commits))
-    options = make_argparser()[0].parse_args(
-        ["run", "--show-stderr", *IN_TURNS, *given, "--record-samples", f"HASHFILE:{listed}"]
+    python = runner.environment_python()
+    with runner.scratch(SPACE) as scratch:
+        sides = []
+        for name, commit in (("before", base), ("after", head)):
+            extract(commit, Path(scratch, name))
+            sides.append(Version(name, Path(scratch, name), runner.backends(python)))
+        judgement = judge(python, sides[0], sides[1], Path(scratch))
+    report(judgement)
+    return judgement.code
+
+
+def judge(python: str, before: Version, after: Version, scratch: Path) -> Judgement:
+    """Count two versions of the package, and time them."""
+    missing = counts.missing(python)
+    counted: list[Counted] = []
+    if len(missing) < 2:
+        say("counting")
+        found = counts.count(python, [before, after], IMAGES)
+        counted = list(counts.compare(found, before, after))
+    timed = pairs.measure(
+        python,
+        before.packages,
+        after.packages,
+        timed_of(after.backends),
+        scratch,
+        say=say,
     )
-    options.bench = options.bench or [GATED]
-    conf = Config.load()
-    conf.results_dir = str(RESULTS)
-    runner.remember_machine(options.machine)
-    measure(conf, options, runner.SPACE["quick"], resumable=False)
-    pairs = comparison.pairs(RESULTS, *commits)
-    code, sentences = judge(pairs, factor)
-    report(sentences, pairs, factor)
-    return code
+    return Judgement(counted, timed, missing)
 
 
-def commit_of(name: str) -> str:
-    """Return the commit that a name is of.
+def timed_of(backends: Sequence[str]) -> list[pairs.Asked]:
+    """Return what to time of some backends."""
+    return [
+        (each.benchmark, (backend, *each.parameters), (backend, each.title))
+        for each in GATED
+        for backend in backends
+    ]
+
+
+def extract(commit: str, directory: Path) -> None:
+    """Write the package of a commit into a new directory.
 
     Raises
     ------
     ObstacleError
-        There is none.
+        There is no such commit.
     """
-    try:
-        return runner.git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
-    except subprocess.CalledProcessError:
+    archiving = ["git", "archive", commit, "storage_impl"]
+    done = subprocess.run(archiving, cwd=runner.ROOT, capture_output=True)
+    if done.returncode != 0:
         raise obstacles.ObstacleError(
-            f"Nothing was compared: git finds no commit {name} here. Correct the name, or get the "
-            "commit with git fetch (for actions/checkout: fetch-depth: 0)."
-        ) from None
+            f"Nothing was compared: git has no storage_impl of {commit} here. Correct the name, or "
+            "get the commit with git fetch (for actions/checkout: fetch-depth: 0)."
+        )
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(directory, filter="data")
 
 
-def judge(pairs: Sequence[Pair], factor: float) -> tuple[int, list[str]]:
-    """Return the exit code, and what came out in sentences, the verdict first.
-
-    That the calibration is slower or faster has no part in the exit code: a sentence says so.
-    """
-    code = [pair for pair in pairs if not pair.of_machine]
-    slower = _with(code, factor, "slower")
-    broken = _with(pairs, factor, "broken", "failed")
-    said = []
-    if slower:
-        said.append(f"{_counted(slower)} got slower by a factor of more than {factor:g}.")
-    for pair in broken:
-        before = "and worked before" if pair.verdict(factor) == "broken" else "too"
-        said.append(f"Broken: {pair.benchmark} fails after the change, {before}.")
-    if broken:
-        said.append("The log says why. Their speed is not judged.")
-    if not said:
-        compared = _with(code, factor, "faster", "same")
-        if not compared:
-            return BROKEN, ["Nothing was compared: the log says why."]
-        said.append(f"Nothing got slower in {_counted(compared)}.")
-    for pair in _with(code, factor, "mended"):
-        said.append(f"{pair.benchmark} fails before the change: it has nothing to compare.")
-    for pair in _with(code, factor, "unsure"):
-        said.append(f"{pair} has too few samples to be told from noise.")
-    for pair in _with(pairs, factor, "slower", "faster"):
-        if pair.of_machine:
-            said.append(
-                f"The machine changed between the two sides: {pair}. It is a fixed load, and no "
-                "other difference of that size means anything."
-            )
-    return SLOWER if slower else BROKEN if broken else 0, said
+def say(line: str) -> None:
+    """Say what is being done."""
+    print(line, flush=True)
 
 
-def _with(pairs: Sequence[Pair], factor: float, *verdicts: str) -> list[Pair]:
-    return [pair for pair in pairs if pair.verdict(factor) in verdicts]
+def tables(judgement: Judgement) -> Iterator[tuple[str, list[Sequence[str]]]]:
+    """Return the two tables, each with its title."""
+    changed = [each for each in judgement.counted if each.changed]
+    same = len(judgement.counted) - len(changed)
+    rows: list[Sequence[str]] = [("before", "after", "change", "counter", "operation")]
+    rows += [each.cells() for each in changed]
+    yield f"Counts that changed ({same} did not)", rows
+    rows = [("before", "after", "factor", "noise", "operation", "verdict")]
+    rows += [each.cells() for each in judgement.timed]
+    yield "Times", rows
 
 
-def _counted(pairs: Sequence[Pair]) -> str:
-    return f"{len(pairs)} benchmark{'s' if len(pairs) != 1 else ''}"
-
-
-def tables(pairs: Sequence[Pair], factor: float) -> Iterator[tuple[str, list[list[str]]]]:
-    """Return the tables that have rows, each with its title."""
-    for title, shown in TABLES.items():
-        if rows := [pair.cells() for pair in _with(pairs, factor, *shown)]:
-            yield title, rows
-
-
-def report(sentences: Sequence[str], pairs: Sequence[Pair], factor: float) -> None:
+def report(judgement: Judgement) -> None:
     """Print what came out; on GitHub, write it into the summary of the job, too."""
-    lines = [*map(obstacles.wrapped, sentences)]
-    for title, rows in tables(pairs, factor):
-        lines += ["", f"{title}:", *aligned([HEADINGS, *rows], words=(3,))]
+    sentences = list(judgement.sentences())
+    lines = list(map(obstacles.wrapped, sentences))
+    for title, rows in tables(judgement):
+        lines += ["", f"{title}:", *(aligned(rows, words=(3, 4, 5)) if rows[1:] else ["none"])]
     print(printable("\n" + "\n".join(lines)))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(summary, "a", encoding="utf-8") as file:
-            file.write(markdown(sentences, pairs, factor))
+            file.write(markdown(sentences, judgement))
 
 
-def markdown(sentences: Sequence[str], pairs: Sequence[Pair], factor: float) -> str:
-    """Return what came out for the summary of a job, what is the same folded away."""
+def markdown(sentences: Sequence[str], judgement: Judgement) -> str:
+    """Return what came out for the summary of a job."""
     parts = ["## Benchmarks", f"**{sentences[0]}**", *sentences[1:]]
-    for title, rows in tables(pairs, factor):
-        lines = [HEADINGS, ("---:", "---:", "---:", "---"), *rows]
-        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        folded = f"<details><summary>{title}</summary>\n\n{table}\n\n</details>"
-        parts.append(folded if title == SAME else f"### {title}\n\n{table}")
+    for title, (head, *rows) in tables(judgement):
+        lines = [head, ["---"] * len(head), *rows]
+        parts.append(f"### {title}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in lines))
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,229 +1,250 @@
-"""Does the suite find what is slower, and nothing else? What `tox run -e selftest` runs.
+"""Is nothing named of the same code, and every slowdown that is planted? `tox run -e selftest`.
 
 python -m report.commands.selftest [--runs N]
 
-In a clone that is removed at the end, the gate compares two commits of the same code, and then that
-code with a commit in which the reading of one backend does 30% more work. The first must name no
-benchmark, the second some of that backend's reads and no other.
+What the gate does with two commits is done with the package of HEAD and copies of it: one that is
+the same, one with functions that nothing calls, and one for each plant of `report.plants`. A plant
+is in all backends; each is counted in a process of its own, which imports that backend alone.
 """
 
 import argparse
-import os
-import subprocess
+import platform
+import shutil
 import sys
-import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from report import obstacles, runner, terminal
-from report.commands.gate import RESULTS
-from report.comparison import FACTOR, Pair, pairs, spread
-from report.measure import IN_TURNS
-from report.results import known_benchmarks, read_all
+from report import counts, pairs, runner
+from report.commands.gate import extract, timed_of
+from report.counts import Counted, Version
+from report.pairs import Timed
+from report.plants import LOOP, PLANTS, SLOWER, Plant, add_unused, plant
 
-RUNS = 5
-BACKEND = "lmdb"
-PLANT = """
-
-# What the selftest looks for: 30% of the images are read a second time.
-
-
-def _read_more(self, wanted, images, labels, sums):
-    ImageStore._read(self, wanted, images, labels, sums)
-    again = round(0.3 * len(wanted))
-    images, labels = np.empty_like(images[:again]), np.empty_like(labels[:again])
-    sums = None if sums is None else np.empty_like(sums[:again])
-    ImageStore._read(self, wanted[:again], images, labels, sums)
+RUNS = 10
+IMAGES = 32  # half of what the gate counts: it is done 9 times a run
+ROUNDS = 6
+SECONDS = 0.4
+SPACE = 1 << 30
+TURNS = 10_000  # of the loop that says how many instructions a turn takes
+WANTED = 0.02  # of the instructions of an operation
 
 
-def _read_one_more(self, index, _read_one=LmdbStore._read_one):
-    if index % 10 < 3:
-        _read_one(self, index)
-    return _read_one(self, index)
+class Outcome(NamedTuple):
+    """What one run says of one version of the code and one backend.
 
+    Attributes
+    ----------
+    kind : str
+        What was done to the code.
+    backend : str
+    found : bool
+        Whether what was planted was named; of the same code, whether nothing was.
+    other : list of str
+        What else was named.
+    named : list of str
+        What was named of what was planted.
+    """
 
-LmdbStore._read, LmdbStore._read_one = _read_more, _read_one_more
-"""
-
-
-class Run(NamedTuple):
-    """What one run of the gate measured."""
-
-    pairs: list[Pair]
-
-    @property
-    def named(self) -> list[Pair]:
-        """What differs in the code."""
-        return [pair for pair in self._differing() if not pair.of_machine]
-
-    @property
-    def machine(self) -> list[Pair]:
-        """What differs in the machine, which counts for nothing else."""
-        return [pair for pair in self._differing() if pair.of_machine]
-
-    def _differing(self) -> list[Pair]:
-        return [pair for pair in self.pairs if pair.verdict() != "same"]
-
-
-def is_read(benchmark: str) -> bool:
-    """Whether the planted commit does more work in this benchmark."""
-    return f"'{BACKEND}'" in benchmark and ".Read" in benchmark
-
-
-def is_planted(pair: Pair) -> bool:
-    """Whether this is what was planted: a slower read of that backend."""
-    return pair.verdict() == "slower" and is_read(pair.benchmark)
+    kind: str
+    backend: str
+    found: bool
+    other: list[str]
+    named: list[str]
 
 
 def main(arguments: list[str]) -> int:
     """Run the test; return 1 where one of its runs came out wrong."""
     parser = argparse.ArgumentParser(
         prog="tox run -e selftest --",
-        description="Does the gate name nothing in the same code, and what is slower alone?",
+        description="Is nothing named of the same code, and every slowdown that is planted?",
     )
-    parser.add_argument("--runs", type=int, default=RUNS, help="of each kind (%(default)s)")
+    parser.add_argument("--runs", type=int, default=RUNS, help="of each (default: %(default)s)")
     runs: int = parser.parse_args(arguments).runs
     return runner.unless_obstructed(lambda: selftest(runs))
 
 
 def selftest(runs: int) -> int:
     """Run everything; return the exit code."""
-    runner.remember_machine()
-    with runner.scratch(2 << 30) as scratch:
-        clone = Clone(Path(scratch))
-        same = [clone.compare("same code", clone.same, run) for run in range(1, runs + 1)]
-        planted = [clone.compare("planted", clone.planted, run) for run in range(1, runs + 1)]
-        lines = [*clone.head(), "", *report(same, planted)]
+    python = runner.environment_python()
+    backends = runner.backends(python)
+    start = time.monotonic()
+    with runner.scratch(SPACE) as scratch:
+        versions = Versions(python, backends, Path(scratch))
+        counted: list[Outcome] = []
+        timed: list[Outcome] = []
+        measured: list[Timed] = []
+        if not counts.missing(python):
+            versions.plant()
+            for run in range(1, runs + 1):
+                say(f"counts, run {run} of {runs}", start)
+                counted += versions.count()
+        for run in range(1, runs + 1):
+            say(f"times, run {run} of {runs}", start)
+            same, outcomes = versions.time()
+            measured += same
+            timed += outcomes
+    lines = [*head(), *counts.missing(python), ""]
+    lines += [*summary("counts", counted), "", *summary("times", timed), "", *spread(measured)]
     text = "\n".join(lines)
     print(f"\n{text}")
     kept = runner.ROOT / ".asv" / "selftest.txt"
-    kept.write_text(f"{text}\n")
-    print(f"\nThe same is in {kept}")
-    return 0 if all(map(quiet, same)) and all(map(found_alone, planted)) else 1
+    kept.write_text(f"{text}\n", encoding="utf-8")
+    say(f"The same is in {kept}", start)
+    wrong = [each for each in (*counted, *timed) if not each.found or each.other]
+    return 1 if wrong else 0
 
 
-class Clone:
-    """A clone of the repository, with a commit of the same code and one with a slower read."""
+def say(line: str, start: float) -> None:
+    """Say what is being done, and after how long."""
+    print(f"{(time.monotonic() - start) / 60:5.1f} min  {line}", flush=True)
 
-    def __init__(self, scratch: Path) -> None:
-        self.path = scratch / "clone"
-        self.temporary = scratch / "tmp"
-        self.temporary.mkdir()
-        runner.git("clone", "--quiet", str(runner.ROOT), str(self.path))
-        self.base = self.git("rev-parse", "HEAD")
-        self.same = self.commit("The same code")
-        self.git("reset", "--quiet", "--hard", self.base)
-        with open(self.path / "storage_impl" / f"{BACKEND}.py", "a") as module:
-            module.write(PLANT)
-        self.planted = self.commit("A slower read")
 
-    def commit(self, message: str) -> str:
-        """Commit what is there, changed or not; return the commit."""
-        who = ["-c", "user.name=selftest", "-c", "user.email=selftest@localhost"]
-        options = ["--quiet", "--all", "--allow-empty", "--no-verify", "--no-gpg-sign"]
-        self.git(*who, "commit", *options, "--message", message)
-        return self.git("rev-parse", "HEAD")
+def head() -> list[str]:
+    """Return what it was measured with."""
+    commit = runner.git("show", "--no-patch", "--format=%h of %cI", "HEAD")
+    machine = f"{platform.system()} {platform.release()}, {platform.machine()}"
+    return [f"commit   {commit}", f"machine  {machine}", f"Python   {platform.python_version()}"]
 
-    def git(self, *arguments: str) -> str:
-        """Return what git prints in the clone."""
-        return runner.git(*arguments, directory=self.path)
 
-    def compare(self, kind: str, commit: str, number: int) -> Run:
-        """Compare a commit with the code as it is.
+class Versions:
+    """The package of HEAD, and what is made of it.
 
-        Raises
-        ------
-        ObstacleError
-            The gate compared nothing.
-        """
-        print(f"{kind}, run {number}: ", end="", flush=True)
-        start = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "report.commands.gate", self.base, commit],
-            cwd=self.path,
-            env=os.environ | {"TMPDIR": str(self.temporary)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        run = Run(pairs(self.path / RESULTS, self.base, commit))
-        if not run.pairs:
-            end = "\n".join(done.stdout.splitlines()[-40:])
-            raise obstacles.ObstacleError(
-                "The gate compared nothing; it printed\n" + textwrap.indent(end, "    ")
+    Parameters
+    ----------
+    python : str
+        An interpreter with the libraries.
+    backends : sequence of str
+    scratch : Path
+    """
+
+    def __init__(self, python: str, backends: Sequence[str], scratch: Path) -> None:
+        self.python = python
+        self.backends = backends
+        self.scratch = scratch
+        self.base = Version("before", scratch / "before", backends)
+        extract("HEAD", self.base.packages)
+        self.same = self._version("the same code")
+        shutil.copytree(self.base.packages, self.same.packages)
+        self.unused = self._version("functions that nothing calls")
+        add_unused(self.base.packages, self.unused.packages)
+        self.slower = self._version("30% slower reading")
+        for backend in backends:
+            for each in SLOWER:
+                plant(self.base.packages, self.slower.packages, backend, each)
+        self.planted: list[tuple[Plant, Version]] = []
+
+    def _version(self, title: str) -> Version:
+        return Version(title, self.scratch / title.replace(" ", "-"), self.backends)
+
+    def plant(self) -> None:
+        """Make a version for each plant; a count says how long the loops are to be."""
+        probes = {
+            method: self._version(f"probe {method}") for method in ("read_many", "write_many")
+        }
+        for method, probe in probes.items():
+            for backend in self.backends:
+                loop = Plant("", method, LOOP)
+                plant(self.base.packages, probe.packages, backend, loop, TURNS)
+        found = counts.count(self.python, [self.base, *probes.values()], IMAGES)
+        for each in PLANTS:
+            version = self._version(each.title)
+            probe, operation = probes[each.method], each.operations[0]
+            for backend in self.backends:
+                before = counts.instructions(found, self.base, backend, operation)
+                turn = (counts.instructions(found, probe, backend, operation) - before) / TURNS
+                loops = round(WANTED * before / turn)
+                plant(self.base.packages, version.packages, backend, each, loops)
+            self.planted.append((each, version))
+
+    def count(self) -> Iterator[Outcome]:
+        """Count all versions once."""
+        versions = [self.same, self.unused, *(version for _, version in self.planted)]
+        found = counts.count(self.python, [self.base, *versions], IMAGES)
+        for version in versions:
+            allowed = next((each.operations for each, of in self.planted if of == version), ())
+            changed = [each for each in counts.compare(found, self.base, version) if each.changed]
+            for backend in self.backends:
+                yield outcome(version.name, backend, allowed, changed)
+
+    def time(self) -> tuple[list[Timed], list[Outcome]]:
+        """Time the same code, and the slower one; also return the times of the same code."""
+        outcomes = []
+        measured = {
+            version: pairs.measure(
+                self.python,
+                self.base.packages,
+                version.packages,
+                timed_of(self.backends),
+                self.scratch,
+                rounds=ROUNDS,
+                seconds=SECONDS,
             )
-        print(f"{verdict(run)} ({time.monotonic() - start:.0f} s)", flush=True)
-        return run
-
-    def head(self) -> list[str]:
-        """Return what it was measured with."""
-        directory = self.path / RESULTS
-        found = read_all(str(directory), known_benchmarks(directory))
-        return terminal.head(next(result for result in found if result.commit == self.base))
-
-
-def quiet(run: Run) -> bool:
-    """Whether nothing was named but the machine."""
-    return not run.named
-
-
-def found_alone(run: Run) -> bool:
-    """Whether what was planted was named, and nothing else but the machine."""
-    return bool(run.named) and all(map(is_planted, run.named))
-
-
-def verdict(run: Run) -> str:
-    """Return what was named, in a line."""
-    slower = [pair.ratio for pair in run.named if is_planted(pair) and pair.ratio]
-    other = [str(pair) for pair in run.named if not is_planted(pair)]
-    said = []
-    if slower:
-        many = f"{len(slower)} reads of {BACKEND}" if len(slower) > 1 else f"1 read of {BACKEND}"
-        said.append(f"{many}, x {min(slower):.2f} to {max(slower):.2f}")
-    machine = [f"the machine changed: {pair}" for pair in run.machine]
-    return "; ".join([*(said + other or ["nothing"]), *machine])
+            for version in (self.same, self.slower)
+        }
+        for version, timed in measured.items():
+            reads = {each.name for each in timed if each.name[1].startswith("read")}
+            wanted = reads if version is self.slower else set()
+            for backend in self.backends:
+                of = [each for each in timed if each.name[0] == backend]
+                named = {each.name for each in of if each.changed}
+                told = {each.name: f"{each.name[1]} x {each.factor:.2f}" for each in of}
+                outcomes.append(
+                    Outcome(
+                        version.name,
+                        backend,
+                        {each for each in wanted if each[0] == backend} <= named,
+                        [told[each] for each in named - wanted],
+                        [told[each] for each in named & wanted],
+                    )
+                )
+        return measured[self.same], outcomes
 
 
-def report(same: Sequence[Run], planted: Sequence[Run]) -> list[str]:
-    """Return the table of the runs, and how far apart the figures of the same code are."""
-    measured: dict[str, list[list[float]]] = {}
-    for run in same:
-        for pair in run.pairs:
-            if pair.ratio and pair.before and pair.after:
-                sides = [pair.before.number or 0.0, pair.after.number or 0.0]
-                measured.setdefault(pair.benchmark, []).append(sides)
-    lines = [f"factor {FACTOR}, {' '.join(IN_TURNS)}"]
-    for kind, runs in ("same code", same), ("planted", planted):
-        for number, run in enumerate(runs, 1):
-            line = f"  {kind:9} {number}  {verdict(run)}"
-            lines += textwrap.wrap(line, 100, subsequent_indent=" " * 15, break_on_hyphens=False)
-    lines += [
-        "",
-        f"same code: nothing was named in {count(map(quiet, same))}",
-        f"a read of {BACKEND} with 30% more work: found, and nothing else named, in "
-        f"{count(map(found_alone, planted))}",
-        "",
-        "How far apart the figures of the same code are: the two sides of a run at most, and all "
-        f"{2 * len(same)};",
-        "and in how many runs the planted work was found.",
-        "",
-        " a run     all  found   benchmark",
-    ]
-    for name in sorted(measured):
-        found = count(any(pair.benchmark == name for pair in run.named) for run in planted)
-        of_read = found if is_read(name) else ""
-        within = max(map(spread, measured[name]))
-        apart = spread([side for run in measured[name] for side in run])
-        lines.append(f"{within:6.1%}  {apart:6.1%}  {of_read:6}  {name}")
-    return lines
+def outcome(kind: str, backend: str, allowed: Sequence[str], changed: Iterable[Counted]) -> Outcome:
+    """Return what the counts say of a version and a backend."""
+    of = [each for each in changed if each.backend == backend]
+    named = [each for each in of if each.operation in allowed and each.factor > 1]
+    other = [each for each in of if each not in named]
+    return Outcome(
+        kind,
+        backend,
+        bool(named) or not allowed,
+        [f"{each.operation}: {each.change}" for each in other],
+        [f"{each.operation}: {each.change}" for each in named],
+    )
 
 
-def count(outcomes: Iterable[bool]) -> str:
-    """Return how many are true, of how many."""
-    listed = list(outcomes)
-    return f"{sum(listed)} of {len(listed)}"
+def summary(title: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Return a line for each kind and backend."""
+    kinds: dict[tuple[str, str], list[Outcome]] = {}
+    for each in outcomes:
+        kinds.setdefault((each.kind, each.backend), []).append(each)
+    yield f"{title:<32}  backend  found  nothing else"
+    for (kind, backend), runs in kinds.items():
+        right = sum(each.found for each in runs)
+        alone = sum(not each.other for each in runs)
+        quiet = not any(each.named for each in runs)
+        found = "" if quiet and right == len(runs) else f"{right} of {len(runs)}"
+        line = f"  {kind:<30}  {backend:<7}  {found:<8}  {alone} of {len(runs)}"
+        first = next((each.named for each in runs if each.named), [])
+        yield f"{line}  {'; '.join(first)}".rstrip()
+        for other in dict.fromkeys(name for each in runs for name in each.other):
+            yield f"      also named: {other}"
+
+
+def spread(timed: Sequence[Timed]) -> Iterator[str]:
+    """Return how far apart the times of the same code are."""
+    yield "How far apart the same code is: the factor of a run at most, and a round's usual noise."
+    yield ""
+    names = dict.fromkeys(each.name for each in timed)
+    for name in names:
+        of = [each for each in timed if each.name == name and each.before]
+        if of:
+            most = max(max(each.factor, 1 / each.factor) for each in of) - 1
+            noise = sorted(each.noise for each in of)[len(of) // 2]
+            yield f"  {most:6.1%}  {noise:6.1%}  {', '.join(name)}"
 
 
 if __name__ == "__main__":
