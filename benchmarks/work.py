@@ -11,11 +11,12 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import counting, datasets
-from benchmarks.common import BACKENDS, check_versions, version
-from benchmarks.facts import record_facts
+from benchmarks import counting, datasets, environment
+from benchmarks.common import BACKENDS, version
 
 CACHE = "work.json"
+CODE, PLAIN = "storage_impl", "plain"
+PLAIN_OPERATIONS = ("write many", "read all", "read one", "shuffled batches", "open")
 
 
 class Work:
@@ -33,23 +34,28 @@ class Work:
     8 images are written, and read, one by one; 32 are a batch.
     """
 
-    params = (BACKENDS, counting.OPERATIONS)
+    params: tuple[tuple[str, ...], ...] = (BACKENDS, counting.OPERATIONS)
     param_names = ("backend", "operation")
     timeout = 600.0
     version = version(1)
-    code = "storage_impl"
+    code = CODE
     program: str
 
     def setup_cache(self) -> None:
         """Count everything, each backend in a process of its own."""
-        record_facts()
-        check_versions()
+        environment.record_facts()
+        environment.check_versions()
         images, labels = datasets.load(counting.IMAGES)
-        with tempfile.TemporaryDirectory() as packages:
-            copy_package("storage_impl", Path(packages))
+        with tempfile.TemporaryDirectory() as directory:
+            packages = Path(directory)
+            for name in ("storage_impl", "benchmarks.plain"):
+                copy_package(name, packages)
+            modules = {CODE: dict.fromkeys(BACKENDS, CODE)}
+            modules[PLAIN] = {backend: f"benchmarks.plain.{backend}" for backend in BACKENDS}
             tasks = [
-                counting.Task(f"storage_impl {backend}", Path(packages), "storage_impl", backend)
-                for backend in BACKENDS
+                counting.Task(f"{code} {backend}", packages, module, backend)
+                for code, named in modules.items()
+                for backend, module in named.items()
             ]
             found = counting.count(tasks, images, labels)
         Path(CACHE).write_text(json.dumps(found))
@@ -113,10 +119,27 @@ class SystemCalls(Work):
     track_syncs.unit = "syncs"  # type: ignore[attr-defined]
 
 
+class PlainInstructions(Instructions):
+    """The same of the plain code: what the library itself does, and no promise."""
+
+    params = (BACKENDS, PLAIN_OPERATIONS)
+    code = PLAIN
+
+
+class PlainSystemCalls(SystemCalls):
+    """The same of the plain code: `write many` makes the store, too."""
+
+    params = (BACKENDS, PLAIN_OPERATIONS)
+    code = PLAIN
+
+
 def copy_package(name: str, directory: Path) -> None:
     """Copy an installed package, and nothing that lies beside it."""
     found = find_spec(name)
     if found is None or not found.submodule_search_locations:
         raise RuntimeError(f"{name} is not installed")
     (source,) = found.submodule_search_locations
-    shutil.copytree(source, directory / name)
+    made = directory.joinpath(*name.split("."))
+    shutil.copytree(source, made)
+    if made.parent != directory:
+        (made.parent / "__init__.py").touch()

@@ -1,161 +1,167 @@
 """Which commit made what slower or faster, over a history of results.
 
-What is counted is the same from run to run: there, every difference that is large enough is a
-change (`steps`). What is timed is noisy, and a change is where a permutation test finds that the
-figures after a commit are not those before it (`shifts`). Where the machine changed with the
-commit, nothing is put down to the commit.
+Where the machine changed with the commit, nothing is put down to the commit.
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
-from statistics import median
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import log
+from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from report.results import BUNDLED, Key, Result
+from report.segments import COUNTED, MISSED, shifts, steps
+from report.workloads import CALIBRATION
 
-# The least change that is named, as a fraction. Code that is never called moves instructions by up
-# to 0.5%, and what the caches miss by up to 8%: it moves what lies where.
-COUNTED = 0.01
-MISSED = 0.1
-TIMED = 0.05
-
-FEWEST = 3  # commits between two changes of what is timed
-# Of all histories without a change, this part gets one by chance, whatever the noise: by the test
-# for a change that stays, and by the one for a change that is taken back.
-STAYS = 0.0125
-TAKEN_BACK = 0.0025
-PERMUTATIONS = 999
-AT_ONCE = 111  # permutations; most series need no more
+# By how much the calibration may differ between two commits before the machine is another one.
+MACHINE = 0.1
+# Facts of which another value means another machine.
+FACTS = ("CPU", "kernel", "Python", "file system", *BUNDLED, "valgrind")
 
 
-class Step(NamedTuple):
-    """A change in a series.
+class Change(NamedTuple):
+    """A figure that a commit changed.
 
     Attributes
     ----------
-    place : int
-        Of the first figure after it.
+    machine, environment, dataset : str
+    commit : str
+        The first one after the change.
+    date : int
+        Of the commit, in milliseconds since 1970.
+    previous : str
+        The commit before, of those that were measured.
+    benchmark : str
+    parameters : dict
+    unit : str
     before, after : float
-        The level on both sides.
+    factor : float
+        Infinite where nothing became something.
+    kind : str
+        "counted" or "timed".
+    elsewhere : tuple of str
+        What else changed with the commit, and may be the cause: the machine or a library.
     """
 
-    place: int
+    machine: str
+    environment: str
+    dataset: str
+    commit: str
+    date: int
+    previous: str
+    benchmark: str
+    parameters: Mapping[str, Any]
+    unit: str
     before: float
     after: float
+    factor: float
+    kind: str
+    elsewhere: tuple[str, ...]
 
     @property
-    def factor(self) -> float:
-        """What the level is multiplied by; infinite where nothing became something."""
-        return self.after / self.before if self.before else float("inf")
+    def backend(self) -> str:
+        """The backend; nothing where the benchmark has none."""
+        return str(self.parameters.get("backend", ""))
+
+    def __str__(self) -> str:
+        named = ", ".join(map(str, self.parameters.values()))
+        figures = f"{self.before:.4g} to {self.after:.4g} {self.unit}"
+        return f"{self.benchmark}({named}) x {self.factor:.3f} ({figures})"
 
 
-def steps(figures: Sequence[float], least: float = COUNTED) -> list[Step]:
-    """Return the changes of what another run would find the same.
-
-    A figure is compared with the one after the last change, so that many small differences are
-    named when they have added up.
-
-    Parameters
-    ----------
-    figures : sequence of float
-        The oldest first.
-    least : float, optional
-        The smallest change to name, as a fraction.
-    """
-    found: list[Step] = []
-    level = figures[0] if figures else 0.0
-    for index, (before, figure) in enumerate(pairwise(figures), 1):
-        if abs(figure - level) > least * level:
-            # By the neighbours, if they differ: the small ones before are of other commits.
-            alone = abs(figure - before) > least * before
-            found.append(Step(index, before if alone else level, figure))
-            level = figure
-    return found
-
-
-def shifts(figures: Sequence[float], least: float = TIMED) -> list[Step]:
-    """Return the changes of what is noisy, by divisive segmentation with a permutation test.
-
-    The series is split where the means of the logarithms on both sides differ most, for their
-    lengths, or else where those in and around a stretch do. The split stands if few permutations of
-    the series have one as clear: so the rate of false alarms depends on no distribution. The parts
-    are split in turn. At the end, splits between levels that differ by too little are taken back,
-    the smallest first.
-
-    See James and Matteson, "ecp: an R package for nonparametric multiple change point analysis of
-    multivariate data" (2014), for the division, and Olshen et al., "Circular binary segmentation
-    for the analysis of array-based DNA copy number data" (2004), for the stretches.
+def changes(results: Iterable[Result], order: Sequence[str]) -> list[Change]:
+    """Return what changed over the history, by machine and environment, the oldest first.
 
     Parameters
     ----------
-    figures : sequence of float
-        The oldest first, all above 0.
-    least : float, optional
-        The smallest change of the median to name, as a fraction.
+    results : iterable of Result
+    order : sequence of str
+        The commits of the history, the oldest first. Others are left out.
     """
-    logarithms = np.log(np.asarray(figures, np.float64))
-    random = np.random.default_rng(0)  # the same figures have the same changes
-    ends = {0, len(figures)}
-    parts = [(0, len(figures))]
-    while parts:
-        start, stop = parts.pop()
-        places = [start + place for place in _split(logarithms[start:stop], random)]
-        if places:
-            ends.update(places)
-            parts += pairwise([start, *places, stop])
-    kept = sorted(ends)
-    while len(kept) > 2:
-        levels = [median(figures[start:stop]) for start, stop in pairwise(kept)]
-        found = [Step(i, *both) for i, both in zip(kept[1:], pairwise(levels), strict=False)]
-        smallest = min(found, key=lambda step: abs(np.log(step.factor)))
-        if abs(np.log(smallest.factor)) >= np.log1p(least):
-            return found
-        kept.remove(smallest.place)
-    return []
+    place = {commit: number for number, commit in enumerate(order)}
+    histories: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if result.commit in place:
+            histories.setdefault((result.machine, result.environment), []).append(result)
+    found = []
+    for history in histories.values():
+        history.sort(key=lambda result: place[result.commit])
+        found += list(_of_history(history))
+    return sorted(found, key=lambda change: (place[change.commit], str(change)))
 
 
-def _split(figures: NDArray[np.float64], random: np.random.Generator) -> tuple[int, ...]:
-    """Return where the clearest change is, and is taken back; nothing if chance finds one as clear.
-
-    The mean of a stretch is compared with that of all else by the sums up to each figure: both a
-    stretch and the rest have at least `FEWEST` figures.
-    """
-    count = len(figures)
-    if count < 2 * FEWEST:
-        return ()
-    centred = figures - figures.mean()
-    firsts, lasts = np.triu_indices(count + 1, FEWEST)
-    lengths = lasts - firsts
-    inside = (firsts > 0) & (lasts < count)
-    room = lengths <= count - FEWEST
-    for stretches, chance in ((room & ~inside, STAYS), (room & inside, TAKEN_BACK)):
-        if not stretches.any():
-            continue
-        first, last, length = firsts[stretches], lasts[stretches], lengths[stretches]
-        scale = np.sqrt(length * (count - length))
-        most, place = _clearest(centred[np.newaxis], first, last, scale)
-        left = int(chance * (PERMUTATIONS + 1)) - 1
-        for _ in range(0, PERMUTATIONS, AT_ONCE):
-            permuted = random.permuted(np.tile(centred, (AT_ONCE, 1)), axis=1)
-            clear, _ = _clearest(permuted, first, last, scale)
-            left -= int(np.count_nonzero(clear >= most - 1e-12))
-            if left < 0:
-                break
+def _of_history(history: Sequence[Result]) -> Iterator[Change]:
+    """Return the changes in the results of one environment."""
+    series: dict[tuple[str, str, Key], list[Result]] = {}
+    for result in history:
+        for dataset, measured in result.datasets.items():
+            for name, benchmark in measured.items():
+                for key, figure in benchmark.figures.items():
+                    if figure.number is not None and name not in CALIBRATION.values():
+                        series.setdefault((dataset, name, key), []).append(result)
+    for (dataset, name, key), measured_in in series.items():
+        of = [result.datasets[dataset][name] for result in measured_in]
+        figures = [benchmark.figures[key] for benchmark in of]
+        values = [float(figure.number or 0) for figure in figures]
+        unit = str(of[-1].known["unit"])
+        timed = figures[-1].varies
+        if timed:
+            found = shifts(values) if min(values) > 0 else []
         else:
-            ends = int(first[place[0]]), int(last[place[0]])
-            return tuple(end for end in ends if 0 < end < count)
-    return ()
+            found = steps(values, MISSED if unit == "misses" else COUNTED)
+        for step in found:
+            before, after = measured_in[step.place - 1], measured_in[step.place]
+            yield Change(
+                after.machine,
+                after.environment,
+                dataset,
+                after.commit,
+                after.date,
+                before.commit,
+                name,
+                of[step.place].parameters(key),
+                unit,
+                step.before,
+                step.after,
+                step.factor,
+                "timed" if timed else "counted",
+                tuple(_elsewhere(before, after, timed)),
+            )
 
 
-def _clearest(
-    series: NDArray[np.float64],
-    first: NDArray[np.intp],
-    last: NDArray[np.intp],
-    scale: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return how clear the clearest stretch of each series is, and which it is."""
-    sums = np.zeros((len(series), series.shape[1] + 1))
-    np.cumsum(series, axis=1, out=sums[:, 1:])
-    clear = np.abs(sums[:, last] - sums[:, first]) / scale
-    return clear.max(axis=1), clear.argmax(axis=1)
+def _elsewhere(before: Result, after: Result, timed: bool) -> Iterator[str]:
+    """Return what changed with a commit beside the code; the calibration has no part in counts."""
+    for name in FACTS:
+        old, new = before.facts.get(name), after.facts.get(name)
+        if old and new and old != new:
+            yield f"{name} {old} to {new}"
+    for name, benchmark in CALIBRATION.items() if timed else ():
+        old_time, new_time = (_calibration(side, benchmark) for side in (before, after))
+        if old_time and new_time and abs(log(new_time / old_time)) > log(1 + MACHINE):
+            yield f"calibration of the {name} x {new_time / old_time:.2f}"
+
+
+def _calibration(result: Result, name: str) -> float | None:
+    """Return what a fixed load took."""
+    found = result.common.get(name)
+    return found.figures[()].number if found and () in found.figures else None
+
+
+def listed(found: Sequence[Change], title: Mapping[str, str]) -> Iterator[str]:
+    """Return the changes as text, by commit.
+
+    Parameters
+    ----------
+    found : sequence of Change
+    title : dict of str to str
+        By commit, the first line of its message.
+    """
+    if not found:
+        yield "No commit of this history changed a figure."
+    commits = dict.fromkeys((change.commit, change.machine) for change in found)
+    for commit, machine in commits:
+        of = [each for each in found if (each.commit, each.machine) == (commit, machine)]
+        yield f"{commit[:8]} {title.get(commit, '')} ({machine})"
+        elsewhere = sorted({note for change in of for note in change.elsewhere})
+        if elsewhere:
+            yield f"  The machine changed, too, and may be the cause: {'; '.join(elsewhere)}."
+        for change in of:
+            yield f"  {change}"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from report import runner
-from report.changes import COUNTED, MISSED
 from report.obstacles import ObstacleError
+from report.segments import COUNTED, MISSED
 
 # What each counter is called, and the least difference that is named, as a fraction.
 COUNTERS = {

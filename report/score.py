@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from report.changes import shifts
+from report.segments import shifts
 
 NOISE = 0.05
 NEAR = 2

@@ -22,6 +22,8 @@ OF_THEIR_OWN = {
     "startup.ImportBackend",
     "startup.ImportPackage",
     "work.Instructions",
+    "work.PlainInstructions",
+    "work.PlainSystemCalls",
     "work.SystemCalls",
 }
 
