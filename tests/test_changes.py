@@ -131,6 +131,6 @@ def test_a_machine_that_changed_is_named() -> None:
     assert counted.elsewhere == ("kernel 6.1 to 6.2",)
     lines = list(listed([timed, counted], {COMMITS[20]: "Read by batches"}))
     assert lines[0] == f"{COMMITS[20][:8]} Read by batches (desk)"
-    assert lines[1].startswith("  The machine changed, too: calibration of the CPU x 1.30; kernel")
+    assert lines[1].startswith("  The machine changed, too, and may be the cause: calibration of")
     assert lines[3] == f"  {WORK}(lmdb, open) x 0.900 (100 to 90 instructions)"
     assert list(listed([], {})) == ["No commit of this history changed a figure."]
