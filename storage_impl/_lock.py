@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from contextlib import suppress
 
 from storage_impl._files import Directory, pread, pwrite
 from storage_impl.errors import NotAStoreError, StoreLockedError
@@ -65,7 +66,8 @@ class WriterLock:
         """Free the lock; the file stays, for removing it would race with the next writer."""
         try:
             if self._noted:
-                os.ftruncate(self._file.fd, 0)
+                with suppress(OSError):  # the note names this directory, and harms nobody in it
+                    os.ftruncate(self._file.fd, 0)
         finally:
             # A child that was forked meanwhile shares the lock: closing would leave it to it.
             _unlock(self._file.fd)

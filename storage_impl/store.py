@@ -6,6 +6,7 @@ compares checksums, and commits or undoes each write; what is in the files is fo
 """
 
 import os
+import shutil
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
@@ -106,8 +107,11 @@ class ImageStore:  # numpydoc ignore=PR01
         store = cls(kind, directory, marker, False)
         try:
             store._open(directory, lock)
-        except BaseException:
+        except BaseException as error:
+            shutil.rmtree(path, ignore_errors=True)
             lock.release()
+            if store._is_foreign(error):
+                raise write_error(f"{path} could not be created", error, "was not made") from error
             raise
         return store
 

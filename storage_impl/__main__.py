@@ -1,0 +1,388 @@
+"""`storage-impl` in the shell, or ``python -m storage_impl``.
+
+Exit codes: 0, done; 1, refused or failed, with the reason; 2, wrong arguments; 3, the store is
+damaged; 130, interrupted. A command that does not end with 0 leaves nothing at its target, or what
+was there.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import tee
+from pathlib import Path
+from typing import Any
+
+import storage_impl
+from storage_impl import (
+    BACKENDS,
+    InvalidInputError,
+    StorageError,
+    StoreExistsError,
+    StoreLockedError,
+    StoreNotFoundError,
+    _folders,
+    codecs,
+)
+from storage_impl._files import Directory
+from storage_impl._folders import BadFileError
+from storage_impl._lock import NAME as LOCK
+from storage_impl._lock import WriterLock
+from storage_impl._progress import Progress
+from storage_impl._sharded import ShardedStore
+
+DAMAGED = 3
+INTERRUPTED = 130
+
+_LABELS = "labels.json"  # in the store: the names of the subfolders that the labels stand for
+_LABELS_BYTES = 64 << 20  # at most
+_LIBRARIES = {"png": "Pillow", "lmdb": "lmdb", "hdf5": "h5py"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command, and return the exit code."""
+    options = vars(_parser().parse_args(arguments))
+    command: Callable[..., int] = options.pop("command")
+    try:
+        return command(**options)
+    except storage_impl.DamagedStoreError as error:
+        print(f"storage-impl: {error}", file=sys.stderr)
+        return DAMAGED
+    except (StorageError, BadFileError, OSError) as error:
+        print(f"storage-impl: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("storage-impl: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="storage-impl",
+        description="Labelled images on disk: as PNG files, in LMDB or in HDF5.",
+        epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 3 the store is "
+        "damaged, 130 interrupted.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"storage-impl {storage_impl.__version__}"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, function: Callable[..., int], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=function)
+        return command
+
+    reading = add("import", import_folder, "make a store of a folder of images")
+    reading.add_argument("folder", type=Path, help="its subfolders are the labels 0, 1, ...")
+    reading.add_argument("target", type=Path, metavar="STORE", help="the store to make")
+    _add_format(
+        reading,
+        "lmdb",
+        "keep: PNG, JPEG and WebP files as they are; default: keep, or with --size raw pixels",
+    )
+    reading.add_argument(
+        "--size",
+        type=_size,
+        metavar="SIDE or HEIGHTxWIDTH",
+        help="crop each image at the centre to this shape and resize it to these pixels, RGB",
+    )
+    reading.add_argument(
+        "--skip-bad", action="store_true", help="leave out files that are no images, and name them"
+    )
+
+    converting = add("convert", convert, "make a store of another store or dataset")
+    converting.add_argument("source", type=Path, metavar="STORE", help="what to read")
+    converting.add_argument("target", type=Path, metavar="STORE", help="the store to make")
+    _add_format(converting, None, "default: as the source, or what the backend has")
+    converting.add_argument(
+        "--shards", type=_positive, metavar="N", help="write a dataset of N stores, in processes"
+    )
+
+    verifying = add("verify", verify, "compare every image of a store with its checksum")
+    verifying.add_argument("store", type=Path, metavar="STORE")
+    verifying.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
+
+    telling = add("info", info, "tell what a store holds")
+    telling.add_argument("store", type=Path, metavar="STORE")
+    telling.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
+
+    exporting = add("export", export, "write the images of a store as files")
+    exporting.add_argument("store", type=Path, metavar="STORE")
+    exporting.add_argument("target", type=Path, metavar="FOLDER", help="the folder to make")
+    for command in (reading, converting, exporting):
+        command.add_argument(
+            "--overwrite", action="store_true", help="replace the target where it exists"
+        )
+    return parser
+
+
+def _add_format(parser: argparse.ArgumentParser, backend: str | None, encoding: str) -> None:
+    names = ["keep", *codecs.ENCODINGS[:-1]]
+    parser.add_argument(
+        "--backend",
+        choices=list(BACKENDS),
+        default=backend,
+        help="default: " + (backend or "as the source"),
+    )
+    parser.add_argument("--encoding", choices=names, help=encoding)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, cross, width = text.partition("x")
+    return _positive(height), _positive(width if cross else height)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+# -- commands ------------------------------------------------------------------------------------
+
+
+def import_folder(
+    folder: Path,
+    target: Path,
+    backend: str,
+    encoding: str | None,
+    size: tuple[int, int] | None,
+    skip_bad: bool,
+    overwrite: bool,
+) -> int:
+    """Make a store of a folder of images."""
+    if encoding == "keep" and size is not None:
+        raise InvalidInputError(
+            "files that are kept as they are cannot be resized; leave out --size"
+        )
+    keep = encoding == "keep" or (encoding is None and size is None)
+    found = _folders.look(folder)
+    if not found.files:
+        raise InvalidInputError(f"{folder} holds no files")
+    bad: list[BadFileError] = []
+
+    def on_bad(error: BadFileError) -> None:
+        if not skip_bad:
+            raise BadFileError(f"{error}; --skip-bad leaves such files out")
+        bad.append(error)
+
+    load: Any = _folders.kept if keep else partial(_folders.pixels, size=size)
+    with _aside(target, overwrite) as aside, Progress(len(found.files)) as progress:
+        kind: dict[str, Any] = {
+            "image_shape": None if size is None else (*size, 3),
+            "encoding": "mixed" if keep else encoding,
+        }
+        with storage_impl.create_store(aside, backend, **kind) as store:
+            images, labels = tee(progress.count(_folders.read(found, load, on_bad)))
+            write: Any = store.write_encoded if keep else store.write_many
+            write((image for image, _ in images), (label for _, label in labels))
+            count = len(store)
+        if found.names:
+            (aside / _LABELS).write_text(json.dumps(found.names) + "\n")
+    for error in bad:
+        print(f"skipped {error}", file=sys.stderr)
+    skipped = f", {len(bad):,} skipped" if bad else ""
+    labels_found = len(found.names) or 1
+    noun = "label" if labels_found == 1 else "labels"
+    print(f"{target}: {count:,} images, {labels_found:,} {noun}{skipped}")
+    return 0
+
+
+def convert(
+    source: Path,
+    target: Path,
+    backend: str | None,
+    encoding: str | None,
+    shards: int | None,
+    overwrite: bool,
+) -> int:
+    """Make a store of another one."""
+    with storage_impl.open_store(source) as store:
+        backend = backend or store.backend
+        count, image_shape, stored = len(store), store.image_shape, store.encoding
+    if encoding in (None, "keep"):
+        accepted = BACKENDS[backend].encodings
+        if encoding == "keep" and stored not in accepted:
+            raise InvalidInputError(f"the {backend} backend cannot keep the encoding {stored!r}")
+        encoding = stored if stored in accepted else None
+    as_stored = encoding == stored != "raw"
+    parts = storage_impl.shards.split(source, shards or 1, encoded=as_stored)
+    kind: dict[str, Any] = {"image_shape": image_shape, "encoding": encoding}
+    with _aside(target, overwrite) as aside, Progress(count) as progress:
+        if shards is None:
+            with storage_impl.create_store(aside, backend, **kind) as made:
+                images, labels = tee(progress.count(parts[0]))
+                write: Any = made.write_encoded if as_stored else made.write_many
+                write((image for image, _ in images), (label for _, label in labels))
+        else:
+            storage_impl.shards.write_shards(
+                aside, parts, backend=backend, progress=progress.advance, **kind
+            )
+        if (source / _LABELS).is_file():
+            shutil.copyfile(source / _LABELS, aside / _LABELS)
+    print(f"{target}: {count:,} images")
+    return 0
+
+
+def verify(store: Path, as_json: bool) -> int:
+    """Compare every image with its checksum."""
+    damaged: list[int] = []
+    problem = None
+    with storage_impl.open_store(store, verify=True) as opened:
+        count = len(opened)
+        try:
+            opened.verify()
+        except storage_impl.DamagedImageError as error:
+            damaged, problem = list(error.indices), str(error)
+        except storage_impl.DamagedStoreError as error:
+            problem = str(error)
+    if as_json:
+        report = {"path": str(store), "images": count, "sound": problem is None}
+        print(json.dumps(report | {"damaged": damaged, "problem": problem}))
+    elif problem is None:
+        print(f"{store}: {count:,} images, all as they were written")
+    else:
+        print(f"{store}: {problem}")
+    return 0 if problem is None else DAMAGED
+
+
+def info(store: Path, as_json: bool) -> int:
+    """Tell what a store holds."""
+    with storage_impl.open_store(store) as opened:
+        labels = opened.read_labels()
+        usage = opened.disk_usage()
+        shards = len(opened.shards) if isinstance(opened, ShardedStore) else None
+        library = _LIBRARIES[opened.backend]
+        facts: dict[str, Any] = {
+            "path": str(opened.path),
+            "backend": opened.backend,
+            "encoding": opened.encoding,
+            "images": len(opened),
+            "image_shape": opened.image_shape,
+            "labels": len(set(labels.tolist())),
+            "shards": shards,
+            "durable": opened.durable,
+            "apparent_bytes": usage.apparent,
+            "allocated_bytes": usage.allocated,
+            "versions": {
+                "storage_impl": storage_impl.__version__,
+                library: importlib.metadata.version(library),
+                "Python": platform.python_version(),
+            },
+        }
+    if as_json:
+        print(json.dumps(facts))
+        return 0
+    shape = facts["image_shape"]
+    facts["image_shape"] = (
+        "differs from image to image"
+        if shape is None
+        else "{} x {} pixels, {} channels".format(*shape)
+    )
+    facts["versions"] = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    for name, value in facts.items():
+        if value is not None:
+            number = f"{value:,}" if type(value) is int else str(value)
+            print(f"{name.replace('_', ' '):<16} {number}")
+    return 0
+
+
+def export(store: Path, target: Path, overwrite: bool) -> int:
+    """Write the images of a store as files."""
+    with storage_impl.open_store(store, verify=True) as opened:
+        count = len(opened)
+        with _aside(target, overwrite) as aside, Progress(count) as progress:
+            aside.mkdir()
+            for _ in progress.count(_folders.write(opened, aside, _names(opened.path))):
+                pass
+    print(f"{target}: {count:,} images")
+    return 0
+
+
+# -- the target ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _aside(target: Path, overwrite: bool) -> Iterator[Path]:
+    """Where to make what takes the place of the target at the end, or leaves nothing behind."""
+    target = Path(os.path.abspath(target))
+    if not target.parent.is_dir():
+        raise StoreNotFoundError(f"{target.parent} is not a directory; make it first")
+    there = os.path.lexists(target)
+    if there and not overwrite:
+        raise StoreExistsError(f"{target} exists; --overwrite replaces it")
+    if there and not _is_made_here(target):
+        raise StoreExistsError(
+            f"{target} is neither a store nor what export writes; remove it by hand, or choose "
+            "another target"
+        )
+    beside = f".{target.name}.making-"
+    _remove_leftovers(target.parent, beside)
+    aside = target.with_name(beside + secrets.token_hex(8))
+    replaced = target.with_name(f"{aside.name}-replaced")
+    try:
+        yield aside
+        if there:
+            os.rename(target, replaced)
+        try:
+            os.rename(aside, target)
+        except BaseException:
+            if there:
+                os.rename(replaced, target)
+            raise
+        Directory(target.parent).sync()
+        if there:
+            shutil.rmtree(replaced)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def _is_made_here(target: Path) -> bool:
+    """Whether all that is to be replaced is a store, a dataset or a folder that was exported."""
+    if (target / "store.json").is_file() or (target / "shards.json").is_file():
+        return not target.is_symlink()
+    files = [each for each in target.rglob("*") if not each.is_dir()]
+    return target.is_dir() and all(_folders.EXPORTED.fullmatch(each.name) for each in files)
+
+
+def _remove_leftovers(parent: Path, beside: str) -> None:
+    """Remove what commands for the same target left when they were killed."""
+    for leftover in parent.glob(f"{beside}*"):
+        if not (leftover / LOCK).is_file():
+            continue
+        try:
+            lock = WriterLock(Directory(leftover))
+        except StoreLockedError:
+            raise StoreLockedError(
+                f"another command is writing to the same target, in {leftover}; wait for it to end"
+            ) from None
+        shutil.rmtree(leftover, ignore_errors=True)
+        lock.release()
+
+
+def _names(store: Path) -> list[str]:
+    """The names that the labels of an imported folder stand for."""
+    try:
+        names = json.loads(Directory(store).read(_LABELS, _LABELS_BYTES))
+    except (OSError, ValueError):
+        return []
+    # They become names of folders: what leads elsewhere is not used.
+    plain = isinstance(names, list) and all(
+        type(name) is str and Path(name).name == name and name not in ("", ".", "..")
+        for name in names
+    )
+    return names if plain else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,302 @@
+"""A dataset of many stores that is read like one; `storage_impl.shards` writes it."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, NoReturn, SupportsIndex, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_impl import _files, _inputs, _shard_index, open_store
+from storage_impl._files import Directory, DiskUsage
+from storage_impl._inputs import Selection
+from storage_impl.errors import (
+    ClosedStoreError,
+    DamagedImageError,
+    DamagedStoreError,
+    InvalidInputError,
+    ReadOnlyStoreError,
+    read_error,
+)
+from storage_impl.store import Image, ImageStore
+
+OPEN_SHARDS = 32
+"""How many shards of a dataset are open at a time, in each process."""
+
+_Answer = TypeVar("_Answer")
+_Place = slice | NDArray[np.int64]
+
+
+class ShardedStore(ImageStore):
+    """A dataset of many stores, read as one; `storage_impl.open_store` opens it.
+
+    It has the attributes and the methods of `storage_impl.ImageStore`. Nothing can be appended.
+    At most `OPEN_SHARDS` shards are open in a process: reading at random from more than these
+    opens shards again and again, where `batches` and
+    `storage_impl.torch.ResumableBatchSampler` stay within some of them for a while.
+
+    Attributes
+    ----------
+    shards : list of Path
+        The stores, in order.
+    fingerprint : str
+        Of the run that wrote them.
+    """
+
+    def __init__(self, directory: Directory, mode: str, verify: bool) -> None:
+        index = _shard_index.read(directory)
+        self.path = directory.path
+        self._directory = directory
+        self.backend, self.encoding = index.backend, index.encoding
+        self.image_shape = index.image_shape
+        self.fingerprint = index.fingerprint
+        self.mode = "r"
+        self.durable = True
+        self._index = index
+        self._verify_reads = verify
+        self._starts = list(accumulate(index.counts, initial=0))
+        self._count = self._starts.pop()
+        self._first_of_next = np.array([*self._starts[1:], self._count], np.int64)
+        self._closed = False
+        if mode == "a":
+            self._check_writable()
+        # Of this module, so that the cache keeps no reference to the store: that would be a cycle.
+        self._shard = lru_cache(OPEN_SHARDS)(partial(_open_shard, directory, index, verify))
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    @property
+    def shards(self) -> list[Path]:
+        """The stores, in order."""
+        run = self.path / self.fingerprint
+        return [run / _shard_index.name_of(number) for number in range(len(self._starts))]
+
+    def close(self) -> None:
+        """Free what the dataset holds; a read that another thread has begun ends whole."""
+        self._closed = True
+        self._shard.cache_clear()  # a shard closes when nobody uses it any more
+
+    def _in_use(self) -> None:  # type: ignore[override]
+        if self._closed:
+            raise ClosedStoreError(f"{self.path} is closed; open_store opens it again")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.path, self.fingerprint, self._verify_reads)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self._count:,} images"
+        shards = f"{len(self._starts):,} {self.backend} shards"
+        return f"<ShardedStore {str(self.path)!r}: {shards}, {self.image_shape} {state}>"
+
+    def _check_writable(self) -> NoReturn:
+        self._in_use()
+        raise ReadOnlyStoreError(
+            f"{self.path} is a sharded dataset, which is written once; "
+            "storage_impl.shards.write_shards writes another"
+        )
+
+    def write_one(self, image: Any, label: Any) -> NoReturn:
+        """Raise ReadOnlyStoreError: `ImageStore.write_many` and `write_encoded` do, too."""
+        self._check_writable()
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def read_one(self, index: SupportsIndex) -> tuple[Image, int]:
+        """Read one image; as `ImageStore.read_one`."""
+        number, inside = self._find(index)
+        return self._ask(number, ImageStore.read_one, inside)
+
+    def read_encoded(self, index: SupportsIndex) -> tuple[bytes, int]:
+        """Read one image as it is stored; as `ImageStore.read_encoded`."""
+        number, inside = self._find(index)
+        return self._ask(number, ImageStore.read_encoded, inside)
+
+    def read_many(
+        self, indices: Selection = None, *, out: NDArray[np.uint8] | None = None
+    ) -> tuple[Image | list[Image], NDArray[np.int64]]:
+        """Read images; as `ImageStore.read_many`, with one call for each shard concerned."""
+        self._in_use()
+        wanted = _inputs.selection(indices, self._count)
+        labels = np.empty(len(wanted), np.int64)
+        if self.image_shape is None:
+            if out is not None:
+                raise InvalidInputError(
+                    "the shapes of the images differ, so they do not fit one array: leave out= away"
+                )
+            pixels: list[Any] = [None] * len(wanted)
+            for number, here, inside in self._pieces(wanted):
+                found, labels[here] = self._ask(number, ImageStore.read_many, inside)
+                for place, image in zip(np.arange(len(wanted))[here], found, strict=True):
+                    pixels[place] = image
+            return pixels, labels
+        shape = (len(wanted), *self.image_shape)
+        images = np.empty(shape, np.uint8) if out is None else _inputs.output(out, shape)
+        for number, here, inside in self._pieces(wanted):
+            if isinstance(here, slice):
+                read = partial(ImageStore.read_many, out=images[here])
+                labels[here] = self._ask(number, read, inside)[1]
+            else:
+                images[here], labels[here] = self._ask(number, ImageStore.read_many, inside)
+        return images, labels
+
+    def read_labels(self, indices: Selection = None) -> NDArray[np.int64]:
+        """Read labels without touching an image; as `ImageStore.read_labels`."""
+        self._in_use()
+        wanted = _inputs.selection(indices, self._count)
+        labels = np.empty(len(wanted), np.int64)
+        for number, here, inside in self._pieces(wanted):
+            labels[here] = self._ask(number, ImageStore.read_labels, inside)
+        return labels
+
+    def batches(
+        self, batch_size: SupportsIndex, *, shuffle: SupportsIndex | None = None
+    ) -> Iterator[tuple[Image | list[Image], NDArray[np.int64]]]:
+        """Read everything once, a batch at a time; as `ImageStore.batches`.
+
+        Shuffled, as many shards as may be open are chosen at random and the images of all of
+        these shuffled, then the next ones.
+        """
+        self._in_use()
+        size = _inputs.whole_number("batch_size", batch_size, 1)
+        if shuffle is None:
+            return (self.read_many(slice(i, i + size)) for i in range(0, self._count, size))
+        return self._shuffled(size, _inputs.whole_number("shuffle", shuffle, 0))
+
+    def _shuffled(self, size: int, seed: int) -> Iterator[tuple[Any, NDArray[np.int64]]]:
+        generator = np.random.default_rng(seed)
+        numbers = np.arange(len(self._starts))
+        if len(numbers) > OPEN_SHARDS:
+            generator.shuffle(numbers)
+        waiting = np.empty(0, np.int64)
+        for first in range(0, len(numbers), OPEN_SHARDS):
+            chosen = numbers[first : first + OPEN_SHARDS].tolist()
+            for number in chosen:
+                self._shard(number)  # which checks how many images there are
+            ranges = [np.arange(*self._span(number)) for number in chosen]
+            waiting = np.append(waiting, generator.permutation(np.concatenate(ranges)))
+            full = len(waiting) // size * size
+            for start in range(0, full, size):
+                yield self.read_many(waiting[start : start + size])
+            waiting = waiting[full:]
+        if len(waiting):
+            yield self.read_many(waiting)
+
+    # -- checking and measuring --------------------------------------------------------------
+
+    def verify(self) -> None:
+        """Check each shard: its images, as `ImageStore.verify`, and its files' checksum."""
+        self._in_use()
+        damaged: list[int] = []
+        failure: DamagedStoreError | None = None
+        for number, path in enumerate(self.shards):
+            try:
+                with _open_shard(self._directory, self._index, True, number) as shard:
+                    shard.verify()
+                self._compare_files(number, path)
+            except DamagedImageError as error:
+                damaged += [self._starts[number] + index for index in error.indices]
+            except DamagedStoreError as error:
+                failure = failure or error
+        if damaged:
+            raise DamagedImageError(f"not what was written to {self.path}", damaged)
+        if failure is not None:
+            raise failure
+
+    def _compare_files(self, number: int, path: Path) -> None:
+        try:
+            found = _shard_index.measure(Directory(path))
+        except OSError as error:
+            raise read_error(f"{path} cannot be read", error) from error
+        if found != (self._index.bytes[number], self._index.checksums[number]):
+            raise DamagedStoreError(f"{path} is not the shard that was written")
+
+    def disk_usage(self) -> DiskUsage:
+        """Bytes that the dataset takes; as `ImageStore.disk_usage`."""
+        self._in_use()
+        try:
+            return _files.disk_usage(self.path)
+        except OSError as error:
+            raise read_error(f"{self.path} cannot be measured", error) from error
+
+    # -- which shard -------------------------------------------------------------------------
+
+    def _ask(self, number: int, read: Callable[..., _Answer], what: Any) -> _Answer:
+        """Have a shard read something; what its errors say of images is of the dataset's."""
+        try:
+            return read(self._shard(number), what)
+        except DamagedImageError as error:
+            indices = [self._starts[number] + index for index in error.indices]
+            raise DamagedImageError(error.args[0], indices) from error
+
+    def _span(self, number: int) -> tuple[int, int]:
+        start = self._starts[number]
+        return start, start + self._index.counts[number]
+
+    def _find(self, index: SupportsIndex) -> tuple[int, int]:
+        self._in_use()
+        if type(index) is not int or not 0 <= index < self._count:
+            index = _inputs.index(index, self._count)
+        number = bisect_right(self._starts, index) - 1
+        return number, index - self._starts[number]
+
+    def _pieces(
+        self, wanted: range | NDArray[np.int64]
+    ) -> Iterator[tuple[int, _Place, range | NDArray[np.int64]]]:
+        """The shards concerned: which places of the result each fills, with which of its images."""
+        if isinstance(wanted, range):
+            position = wanted.start
+            while position < wanted.stop:
+                number = bisect_right(self._starts, position) - 1
+                start, end = self._span(number)
+                stop = min(end, wanted.stop)
+                here = slice(position - wanted.start, stop - wanted.start)
+                yield number, here, range(position - start, stop - start)
+                position = stop
+            return
+        order = np.argsort(wanted)
+        ascending = wanted[order]
+        owners = np.searchsorted(self._first_of_next, ascending, side="right")
+        edges = np.flatnonzero(np.diff(owners, prepend=-1, append=-1)).tolist()
+        for begin, end in pairwise(edges):
+            number = int(owners[begin])
+            start = self._starts[number]
+            if len(edges) == 2:  # of one shard alone, in the order that was asked for
+                yield number, slice(None), wanted - start
+            else:
+                yield number, order[begin:end], ascending[begin:end] - start
+
+
+def _reopen(path: Path, fingerprint: str, verify: bool) -> ImageStore:
+    store = open_store(path, verify=verify)
+    if not isinstance(store, ShardedStore) or store.fingerprint != fingerprint:
+        store.close()
+        raise DamagedStoreError(f"{path} is not the dataset that was pickled")
+    return store
+
+
+def _open_shard(
+    directory: Directory, index: _shard_index.Index, verify: bool, number: int
+) -> ImageStore:
+    try:
+        run = directory.subdirectory(index.fingerprint)
+        run.subdirectory(_shard_index.name_of(number))  # no link to elsewhere
+        store = open_store(run.path / _shard_index.name_of(number), verify=verify)
+    except FileNotFoundError as error:
+        raise DamagedStoreError(
+            f"{directory.path}: shard {_shard_index.name_of(number)} is missing"
+        ) from error
+    except OSError as error:
+        raise read_error(
+            f"{directory.path}: shard {_shard_index.name_of(number)}", error
+        ) from error
+    kind = store.backend, store.encoding, store.image_shape, len(store), type(store)
+    if kind != (index.backend, index.encoding, index.image_shape, index.counts[number], ImageStore):
+        store.close()
+        raise DamagedStoreError(f"{store!r} is not the shard that the index of its dataset names")
+    return store
