@@ -10,6 +10,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from types import ModuleType
 
 from storage_impl import _creation, _inputs, _marker
 from storage_impl._files import DiskUsage
@@ -93,6 +94,13 @@ BACKENDS: Mapping[str, type[Backend]] = _Backends()
 """The backends by name: "png", "lmdb" and "hdf5"."""
 
 
+def __getattr__(name: str) -> ModuleType:
+    """Import what not everybody needs when it is first used, as ``storage_impl.shards``."""
+    if name in ("shards", "torch"):
+        return import_module(f"storage_impl.{name}")
+    raise AttributeError(f"module 'storage_impl' has no attribute {name!r}")
+
+
 def create_store(
     path: str | os.PathLike[str],
     backend: str,
@@ -159,7 +167,7 @@ def open_store(
     Parameters
     ----------
     path : path_like
-        The directory of the store.
+        The directory of the store, or of a dataset of `storage_impl.shards.write_shards`.
     mode : {"r", "a"}, optional
         "r" for reading, "a" for reading and appending.
     verify : bool, optional
@@ -196,6 +204,10 @@ def open_store(
     if not isinstance(verify, bool):
         raise InvalidInputError(f"verify must be True or False, got {verify!r}")
     directory = _creation.open_directory(_creation.absolute(path))
+    if directory.has("shards.json"):
+        from storage_impl._sharded import ShardedStore  # which opens its shards with this function
+
+        return ShardedStore(directory, mode, verify)
     marker = _marker.read(directory)
     if marker.backend not in BACKENDS:
         raise NotAStoreError(

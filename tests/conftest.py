@@ -11,7 +11,8 @@ from tests.processes import OtherProcess
 pytest.register_assert_rewrite("tests.contract", "tests.faults_contract")
 
 # Of large libraries, which have an environment of their own: `tox run -e loaders`.
-collect_ignore = [] if find_spec("torch") else ["test_torch.py"]
+_NEEDED = {"test_dask.py": "distributed", "test_torch.py": "torch"}
+collect_ignore = [name for name, library in _NEEDED.items() if not find_spec(library)]
 
 
 @pytest.fixture(scope="session")
