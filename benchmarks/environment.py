@@ -11,6 +11,8 @@ import json
 import os
 import platform
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 UNKNOWN = "unknown"
@@ -65,7 +67,16 @@ def collect() -> dict[str, str]:
         "CPU": cpu(),
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "page cache": PAGE_CACHE,
+        "valgrind": valgrind(),
     }
+
+
+def valgrind() -> str:
+    """Return the version of what counts instructions: another one counts otherwise."""
+    if shutil.which("valgrind") is None:
+        return "none"
+    done = subprocess.run(["valgrind", "--version"], stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip().removeprefix("valgrind-") or UNKNOWN
 
 
 def libraries() -> dict[str, str]:

@@ -1,13 +1,17 @@
 """Which commit made what slower or faster, over a history of results.
 
-Where the machine changed with the commit, nothing is put down to the commit.
+Where the machine changed with the commit, nothing is put down to the commit. The list as text:
+
+python -m report.changes [DIRECTORY OF RESULTS]
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import log
 from typing import Any, NamedTuple
 
-from report.results import BUNDLED, Key, Result
+from report import runner
+from report.results import BUNDLED, Key, Result, known_benchmarks, read_all
 from report.segments import COUNTED, MISSED, shifts, steps
 from report.workloads import CALIBRATION
 
@@ -145,7 +149,15 @@ def _calibration(result: Result, name: str) -> float | None:
     return found.figures[()].number if found and () in found.figures else None
 
 
-def listed(found: Sequence[Change], title: Mapping[str, str]) -> Iterator[str]:
+def listed(results_dir: str) -> Iterator[str]:
+    """Return what changed in a directory of results as text, by commit."""
+    log = runner.git("log", "--topo-order", "--reverse", "--format=%H %s", "HEAD").splitlines()
+    title = dict(line.split(" ", 1) for line in log)
+    found = changes(read_all(results_dir, known_benchmarks(results_dir)), list(title))
+    return text(found, title)
+
+
+def text(found: Sequence[Change], title: Mapping[str, str]) -> Iterator[str]:
     """Return the changes as text, by commit.
 
     Parameters
@@ -165,3 +177,8 @@ def listed(found: Sequence[Change], title: Mapping[str, str]) -> Iterator[str]:
             yield f"  The machine changed, too, and may be the cause: {'; '.join(elsewhere)}."
         for change in of:
             yield f"  {change}"
+
+
+if __name__ == "__main__":
+    for line in listed((sys.argv[1:] or [".asv/results"])[0]):
+        print(line)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from report.changes import changes, listed
+from report.changes import changes, text
 from report.results import Benchmark, Figure, Result
 from report.score import HEAVY, alarms, found, series
 from report.segments import FEWEST, Step, shifts, steps
@@ -129,8 +129,8 @@ def test_a_machine_that_changed_is_named() -> None:
     timed, counted = changes(results, COMMITS)
     assert timed.elsewhere == ("kernel 6.1 to 6.2", "calibration of the CPU x 1.30")
     assert counted.elsewhere == ("kernel 6.1 to 6.2",)
-    lines = list(listed([timed, counted], {COMMITS[20]: "Read by batches"}))
+    lines = list(text([timed, counted], {COMMITS[20]: "Read by batches"}))
     assert lines[0] == f"{COMMITS[20][:8]} Read by batches (desk)"
     assert lines[1].startswith("  The machine changed, too, and may be the cause: calibration of")
     assert lines[3] == f"  {WORK}(lmdb, open) x 0.900 (100 to 90 instructions)"
-    assert list(listed([], {})) == ["No commit of this history changed a figure."]
+    assert list(text([], {})) == ["No commit of this history changed a figure."]

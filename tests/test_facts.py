@@ -121,7 +121,7 @@ def test_facts_of_this_process() -> None:
     }
     assert expected.items() <= found.items()
     assert found["Python"].endswith(".".join(map(str, sys.version_info[:3])))
-    rest = {"file system", "kernel", "CPU", "Python", "page cache"}
+    rest = {"file system", "kernel", "CPU", "Python", "page cache", "valgrind"}
     assert set(found) - set(expected) == rest
     assert all(isinstance(value, str) and value for value in found.values())
     assert libraries(found).startswith(f"LMDB {expected['LMDB']}, HDF5 {expected['HDF5']}, zlib")

@@ -9,7 +9,6 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from asv.commands import make_argparser
 from asv.config import Config
@@ -17,7 +16,6 @@ from asv.config import Config
 from report import changes, obstacles, runner
 from report.kept import BRANCH, KeptResults
 from report.measure import measure
-from report.results import known_benchmarks, read_all
 from report.terminal import printable
 from report.workloads import RUN
 
@@ -71,21 +69,13 @@ def go_on(remote: str, given: list[str]) -> int:
         print(f"\nNothing is new: {remote} has all results of {machine}.")
     if failure := runner.publish(conf):
         return failure
-    say_changes(conf)
+    print("\nWhat changed:")
+    for line in changes.listed(conf.results_dir):
+        print(printable(line))
     runner.say_site(conf)
     if failed:
         print("Benchmarks failed, all others are kept and published: asv says above why.")
     return failed
-
-
-def say_changes(conf: Any) -> None:
-    """Print what changed in the history that is kept."""
-    lines = runner.git("log", "--first-parent", "--reverse", "--format=%H %s", "HEAD").splitlines()
-    titles = dict(line.split(" ", 1) for line in lines)
-    kept = read_all(conf.results_dir, known_benchmarks(conf.results_dir))
-    print("\nWhat changed:")
-    for line in changes.listed(changes.changes(kept, list(titles)), titles):
-        print(printable(line))
 
 
 def new(results: Path) -> list[str]:
