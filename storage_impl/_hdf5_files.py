@@ -23,6 +23,7 @@ from storage_impl.backend import Wanted
 from storage_impl.errors import DamagedStoreError, StorageError, is_ours, read_error
 
 _SUFFIX = ".h5"
+_BESIDE_BYTES = 16  # of an image: its label and its checksum
 _OPEN_CHUNKED = 32  # each has a cache of some MiB
 _DATA_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # of h5py, for a bad file
 
@@ -67,7 +68,8 @@ class SegmentFiles:
         self._known = Index(marker.row_bytes)
         self._files: dict[int, File] = {}
         self._chunked: dict[int, ChunkedImages] = {}
-        self._list(count, 0 if self._is_compressed else marker.row_bytes or 1)
+        row_bytes = 0 if self._is_compressed else marker.row_bytes or 1
+        self._list(count, row_bytes + _BESIDE_BYTES)
 
     def _list(self, count: int, least: int) -> None:
         """Note the committed segments; an image has `least` bytes at least."""

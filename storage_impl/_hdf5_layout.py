@@ -23,6 +23,8 @@ _PRIMES = (50_331_653, 50_331_667, 50_331_707, 50_331_757, 50_331_787)
 _NUMBER = struct.Struct("<Q")
 _NOWHERE = b"\xff" * 8
 _CONTIGUOUS = b"\x03\x01"  # a layout message: version 3, contiguous; address and size follow
+_PAGE = 4096  # where large data begin: the system copies whole pages a tenth faster
+_LARGE = 1 << 16
 _END = 40  # where superblock 0 says how long the file is
 
 
@@ -86,8 +88,11 @@ class Layout:
         found = []
         offset = self.header_bytes
         for dataset, number in zip(self.datasets, rows, strict=True):
+            size = number * dataset.row_bytes
+            if dataset is self.datasets[-1] and size >= _LARGE:
+                offset = -(-offset // _PAGE) * _PAGE
             found.append(Place(offset, number))
-            offset += number * dataset.row_bytes
+            offset += size
         return found
 
     def header(self, rows: Sequence[int]) -> bytes:

@@ -66,7 +66,7 @@ def read(file: File, images: int, layout: Layout, *, strict: bool) -> Segment:
         rows = layout.rows(images, int.from_bytes(start[end : end + 8], "little"))
         places = layout.places(rows)
     end = places[-1].offset + rows[-1] * layout.datasets[-1].row_bytes
-    if start.startswith(layout.header(rows)) and end <= status.st_size:
+    if end <= status.st_size and start.startswith(layout.header(rows)):
         columns = [
             np.frombuffer(start, dataset.dtype, place.rows * _items(dataset), place.offset)
             for dataset, place in zip(layout.datasets[:-1], places, strict=False)

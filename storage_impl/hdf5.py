@@ -23,8 +23,9 @@ Encoded images, and raw ones whose shapes differ, have instead of `images`::
     shapes     (n, 3) u32        height, width, channels
     data       (offsets[n],) u8  what is stored of the images, one after another
 
-All are little-endian and contiguous. With `chunk_images` the images alone are chunked, and the file
-has superblock version 3, which every HDF5 since 1.10 reads, and whose metadata carry checksums.
+All are little-endian and contiguous; `images` or `data` of 64 KiB or more begin at a multiple of
+4,096. With `chunk_images` the images alone are chunked, and the file has superblock version 3,
+which every HDF5 since 1.10 reads, and whose metadata carry checksums.
 
 A call writes one segment, or several when it brings more than 1 GiB (chunked: 64 MiB) or 131,072
 images at once, or an iterable of more than 32 MiB. Segments at and beyond the committed count are
@@ -198,8 +199,10 @@ class Hdf5Backend(Backend):
             columns += [offsets, records.shapes]
             size = int(offsets[-1])
             parts = (b"".join(part.data) for part in split([records], _WRITTEN_BYTES))
-        header = self._layout.header(self._layout.rows(records.count, size))
-        front = b"".join([header, *(column.tobytes() for column in columns)])
+        rows = self._layout.rows(records.count, size)
+        front = b"".join(
+            [self._layout.header(rows), *(column.tobytes() for column in columns)]
+        ).ljust(self._layout.places(rows)[-1].offset, b"\0")
         if size <= _JOINED_BYTES:
             write_all(fd, b"".join([front, *parts]))
             return
@@ -259,8 +262,10 @@ class Hdf5Backend(Backend):
 
     def fill(self, wanted: Wanted, records: Records) -> None:
         """Read what lies together with one call of the system, or of HDF5."""
-        for start in range(0, len(wanted), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
+        # Of a range there are no arrays to be held small.
+        at_once = max(len(wanted), 1) if isinstance(wanted, range) else _AT_ONCE
+        for start in range(0, len(wanted), at_once):
+            part = slice(start, start + at_once)
             self._fill(wanted[part], records.part(part))
 
     def _fill(self, wanted: Wanted, records: Records) -> None:

@@ -89,8 +89,11 @@ def test_golden_is_written_again(golden: Golden, path: Path, tmp_path: Path) -> 
         for where in (new, path)
     )
     assert found == expected
-    assert len(expected & EXACT) >= 1
-    for file in expected & EXACT:
+    exact = expected & EXACT
+    if "chunk_images" not in golden.options:  # a header of this package, not of HDF5's making
+        exact |= {file for file in expected if file.endswith(".h5")}
+    assert len(exact) >= 1
+    for file in exact:
         assert (new / file).read_bytes() == (path / file).read_bytes()
 
 

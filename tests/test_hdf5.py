@@ -342,6 +342,21 @@ class TestHdf5(FaultContract):
         assert xxhash.xxh3_64_intdigest(header) == digest
 
     @pytest.mark.parametrize("differing", [False, True], ids=["one shape", "shapes differ"])
+    def test_large_segment_begins_at_a_page(self, path: Path, differing: bool) -> None:
+        """Large data begin at a multiple of 4,096 in the file, and h5py finds them there."""
+        images = images_of(700)
+        with self.create(path, None if differing else SHAPE, durable=False) as store:
+            store.write_many(images, labels_of(700))
+        with storage_impl.open_store(path, verify=True) as store:
+            for one, other in zip(store.read_many()[0], images, strict=True):
+                np.testing.assert_array_equal(one, other)
+        ((_, _, file),) = segments(path)
+        with h5py.File(file, "r") as opened:
+            dataset = opened["data" if differing else "images"]
+            assert dataset.id.get_offset() % 4096 == 0
+            assert dataset[()].tobytes() == images.tobytes()
+
+    @pytest.mark.parametrize("differing", [False, True], ids=["one shape", "shapes differ"])
     @pytest.mark.parametrize("encoding", ["raw", "png"])
     def test_segment_of_encoded_or_differing_images(
         self, path: Path, encoding: str, differing: bool
