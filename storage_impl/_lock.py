@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from contextlib import suppress
 
@@ -14,7 +15,8 @@ else:
     import fcntl
 
 NAME = "write.lock"
-_NOTE = 64  # bytes at most
+_FORM = re.compile(rb"writing to directory \d{20}\n")
+_NOTE = 64  # bytes, more than a note has
 
 
 class WriterLock:
@@ -55,19 +57,17 @@ class WriterLock:
                 f"{directory.path} is open for writing in another store object or process; "
                 "close that one first, or open for reading",
             ) from None
-        self._noted = False
 
     def note(self, directory: Directory) -> None:
-        """Write down which directory is being written to."""
-        pwrite(self._file.fd, _note_of(directory), 0)
-        self._noted = True
+        """Write down which directory is being written to, where the disk takes it."""
+        with suppress(OSError):
+            pwrite(self._file.fd, _note_of(directory), 0)
 
     def release(self) -> None:
         """Free the lock; the file stays, for removing it would race with the next writer."""
         try:
-            if self._noted:
-                with suppress(OSError):  # the note names this directory, and harms nobody in it
-                    os.ftruncate(self._file.fd, 0)
+            with suppress(OSError):  # the note names this directory, and harms nobody in it
+                os.ftruncate(self._file.fd, 0)
         finally:
             # A child that was forked meanwhile shares the lock: closing would leave it to it.
             _unlock(self._file.fd)
@@ -85,11 +85,12 @@ def copied(directory: Directory) -> bool:
         noted = pread(file.fd, _NOTE, 0)
     except OSError:
         return False  # what is wrong with it is for the next writer to say
-    return bool(noted) and noted != _note_of(directory)
+    # A note that was cut short, by a kill or by a power cut, says nothing.
+    return _FORM.fullmatch(noted) is not None and noted != _note_of(directory)
 
 
 def _note_of(directory: Directory) -> bytes:
-    return b"writing to directory %d\n" % directory.identity()[1]
+    return b"writing to directory %020d\n" % directory.identity()[1]
 
 
 if sys.platform == "win32":  # pragma: no cover

@@ -23,7 +23,7 @@ given is there as it was.
 import math
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -166,10 +166,13 @@ class PngBackend(Backend):
         if len(parts) > 1:
             # The file system's journal takes many at once: a third of the time an image. No
             # thread can be started when the interpreter ends: then one after another.
-            with suppress(RuntimeError), ThreadPoolExecutor(_THREADS) as pool:
-                for _ in pool.map(self._sync_files, parts):
-                    pass
-                parts = []
+            with ThreadPoolExecutor(_THREADS) as pool:
+                synced: list[Future[None]] = []
+                with suppress(RuntimeError):
+                    synced += (pool.submit(self._sync_files, part) for part in parts)
+                for future in synced:
+                    future.result()
+                parts = parts[len(synced) :]
         for part in parts:
             self._sync_files(part)
         for number in range(start // _PER_DIRECTORY, -(-stop // _PER_DIRECTORY)):

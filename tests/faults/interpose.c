@@ -98,6 +98,9 @@ static int of_name(int dir, const char *name, char path[PATH_MAX])
     char base[PATH_MAX];
     if (!*root || !name)
         return 0;
+    int fd, end = 0;
+    if (sscanf(name, "/proc/self/fd/%d/%n", &fd, &end) == 1 && end)
+        return of_name(fd, name + end, path); /* opened from a directory's descriptor */
     if (*name == '/')
         snprintf(path, PATH_MAX, "%s", name);
     else {

@@ -272,7 +272,8 @@ def test_png_files(faulty: Server, hostile: Hostile, backend: str, tally: Tally)
     """Bombs, broken files and other formats in place of an image."""
     for name, data in png_files().items():
         hostile.restore()
-        hostile.first.write_bytes(data)
+        if name != "as it should be":  # to the byte: a checksum is of the file
+            hostile.first.write_bytes(data)
         hostile.examine(faulty, tally, name)
     tally.check()
 
