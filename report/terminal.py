@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from report import own_images
 from report.results import Benchmark, Figure, Key, Result, libraries, load
+from report.segments import COUNTED
 from report.workloads import BYTES, CALIBRATION, CPU, LIBRARIES, OPERATIONS, Operation
 
 HEADINGS = (
@@ -28,7 +29,8 @@ WORDS = (0, 2)  # columns; the others are figures
 
 LEGEND = """\
 Microseconds an image, and x the factor to the version above it; * is more than noise. What a
-library has no part in shows the noise, and so does cpu, the factor of a fixed load of Python."""
+library has no part in shows the noise, and so does cpu, the factor of a fixed load of Python.
+instr: thousands of instructions of the plain code for 64 images, the same each time."""
 VERSION_WORDS = range(3)
 
 # By library, the C libraries that may come inside it.
@@ -241,13 +243,15 @@ def _figures(measured: Measured, name: str) -> dict[Key, Figure]:
 
 
 def _cost(measured: Measured, name: str, key: Key) -> str:
-    """Microseconds an image; nothing where it was not measured."""
+    """Microseconds an image, or thousands of a count; nothing where it was not measured."""
     found = _figures(measured, name).get(key)
     if found is None or found.value is None:
         return "failed" if found else ""
     if math.isnan(found.value):
         return ""
     benchmark = measured[name]
+    if benchmark.known.get("unit", "seconds") != "seconds":
+        return figure(found.value / 1e3)
     return figure(found.value / benchmark.images(benchmark.parameters(key)) * 1e6)
 
 
@@ -255,4 +259,6 @@ def _factor(here: Measured, above: Measured, name: str, key: Key) -> str:
     new, old = (_figures(measured, name).get(key) for measured in (here, above))
     if not (new and old and new.number and old.number):
         return ""
-    return figure(new.number / old.number) + ("*" if new.differs(old) else " ")
+    ratio = new.number / old.number
+    more = new.differs(old) and (new.varies or abs(ratio - 1) > COUNTED)
+    return figure(ratio) + ("*" if more else " ")

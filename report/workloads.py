@@ -491,6 +491,8 @@ OPERATIONS = (
     Operation("write 1,000", "many_images.WriteMany.time_write", (1_000,)),
     Operation("read 10,000", "many_images.ReadMany.time_read", (10_000,)),
     Operation("shuffled", "access_patterns.ReadBatches.time_read_10000", ("shuffled", 256)),
+    Operation("write instr", "work.PlainInstructions.track_instructions", ("write many",)),
+    Operation("read instr", "work.PlainInstructions.track_instructions", ("read all",)),
 )
 
 # What the gate times, called as the operation of `work` that does the same: half a minute a round.

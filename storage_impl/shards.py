@@ -94,8 +94,12 @@ def write_shards(
     parts : iterable of iterables
         Each is picklable, is read in one worker, and gives (image, label) pairs. An image is
         uint8 (H, W, C), or the bytes of a file, which are kept as `ImageStore.write_encoded` does.
-    backend, image_shape, encoding, **options
-        As `storage_impl.create_store` takes them.
+    backend : str
+        As in `storage_impl.create_store`, and so the next two.
+    image_shape : tuple of int or None
+        (H, W, C) in pixels; None where it differs from image to image.
+    encoding : str, optional
+        What is stored of an image.
     executor : concurrent.futures.Executor, optional
         Runs the workers, for instance ``dask.distributed.Client(...).get_executor()``. Without it
         a process for each core of this machine does.
@@ -105,6 +109,8 @@ def write_shards(
         each run writes all of them.
     progress : callable, optional
         Called with the number of images of each shard when that is complete.
+    **options
+        As `storage_impl.create_store` takes them.
 
     Raises
     ------
@@ -369,6 +375,11 @@ def split(path: str | os.PathLike[str], count: int, *, encoded: bool = False) ->
         How many parts.
     encoded : bool, optional
         Whether the parts hand on the bytes that are stored, as they are.
+
+    Returns
+    -------
+    list of StorePart
+        Picklable iterables of (image, label), in the order of the store.
     """
     count = _inputs.whole_number("count", count, 1)
     with open_store(path) as store:

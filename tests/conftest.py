@@ -11,7 +11,11 @@ from tests.processes import OtherProcess
 pytest.register_assert_rewrite("tests.contract", "tests.faults_contract")
 
 # Of large libraries, which have an environment of their own: `tox run -e loaders`.
-_NEEDED = {"test_dask.py": "distributed", "test_torch.py": "torch"}
+_NEEDED = {
+    "test_dask.py": "distributed",
+    "test_recipes.py": "tensorflow",
+    "test_torch.py": "torch",
+}
 collect_ignore = [name for name, library in _NEEDED.items() if not find_spec(library)]
 
 

@@ -2,7 +2,9 @@
 
 import io
 import multiprocessing
+import re
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, RandomSampler, Subset
 
 import storage_impl
+from storage_impl import shards
 from storage_impl.torch import ResumableBatchSampler, StoreDataset, collate
+from tests.parts import parts_of
 from tests.samples import SHAPE, images_of, labels_of
 
 COUNT = 103  # no multiple of the size of a batch
@@ -380,3 +384,73 @@ def test_state_of_another_order() -> None:
         with pytest.raises(storage_impl.InvalidInputError, match="another order"):
             other.load_state_dict(state)
         assert other.batch == other.epoch == 0
+
+
+# -- many stores, and differing sizes ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same images in a dataset of 8 shards."""
+    path = tmp_path_factory.mktemp("datasets") / "train"
+    sizes = (13,) * 7 + (12,)
+    with ThreadPoolExecutor(2) as executor:
+        shards.write_shards(
+            path, parts_of(sizes), backend="hdf5", image_shape=SHAPE, executor=executor
+        )
+    return path
+
+
+@pytest.mark.parametrize(("workers", "method"), [(0, None), (2, "fork"), (2, "forkserver")])
+def test_sharded(sharded: Path, workers: int, method: str | None) -> None:
+    """Three ranks train on a dataset: equal batches, each image once, and resumed exactly."""
+
+    def start(rank: int) -> tuple[ResumableBatchSampler, DataLoader[Any]]:
+        dataset = StoreDataset(sharded)
+        sampler = ResumableBatchSampler(
+            len(dataset), BATCH, seed=5, block=26, rank=rank, world_size=3
+        )
+        started: Any = {"num_workers": workers, "multiprocessing_context": method}
+        return sampler, loader_of(dataset, sampler, **started)
+
+    ranks = [train(*start(rank), 10) for rank in range(3)]
+    each_epoch = [batches[:5] for batches in ranks], [batches[5:] for batches in ranks]
+    for epoch in each_epoch:
+        seen = indices_of(batch for rank in epoch for batch in rank)
+        assert sorted(seen) == list(range(COUNT))
+    sampler, loader = start(1)
+    before = train(sampler, loader, 3)
+    state = sampler.state_dict()
+    sampler, loader = start(1)
+    sampler.load_state_dict(state)
+    assert before + train(sampler, loader, 7) == ranks[1]
+
+
+@pytest.mark.parametrize("backend", ["lmdb", "hdf5"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_differing_sizes(tmp_path: Path, backend: str, workers: int) -> None:
+    """Images of differing sizes come as a list, or as one batch where a transform crops them."""
+    shapes = [(4 + number % 3, 6 + number % 2, 3) for number in range(20)]
+    images = [images_of(1, shape, number)[0] for number, shape in enumerate(shapes)]
+    path = tmp_path / "store"
+    with storage_impl.create_store(path, backend, image_shape=None) as store:
+        store.write_many(images, range(20))
+    for batch, labels in DataLoader(StoreDataset(path), 8, collate_fn=collate, num_workers=workers):
+        assert isinstance(batch, list)
+        for image, label in zip(batch, labels.tolist(), strict=True):
+            assert np.array_equal(image.permute(1, 2, 0).numpy(), images[label])
+    cropped = StoreDataset(path, transform=lambda image: image[:, :4, :6])
+    (batch, labels), *_ = DataLoader(cropped, 8, collate_fn=collate, num_workers=0)
+    assert batch.shape == (8, 3, 4, 6)
+
+
+def test_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code of docs/recipes.md runs, and resumes at the end of the second epoch."""
+    monkeypatch.chdir(tmp_path)
+    with storage_impl.create_store("train.lmdb", "lmdb", image_shape=SHAPE) as store:
+        store.write_many(images_of(1000), labels_of(1000))
+    text = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
+    (code,) = re.findall(r"```python torch\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["sampler"].epoch == 2
