@@ -200,12 +200,17 @@ def operations(
         for _ in opened.batches(BATCH, shuffle=7):
             pass
 
-    def opening() -> tuple[Call, Call]:
-        def call() -> None:
-            for _ in range(CALLS):
-                store.open_store(full).close()
+    def opening(path: Callable[[], Path]) -> Callable[[], tuple[Call, Call]]:
+        def prepare() -> tuple[Call, Call]:
+            opened = path()
 
-        return call, lambda: None
+            def call() -> None:
+                for _ in range(CALLS):
+                    store.open_store(opened).close()
+
+            return call, lambda: None
+
+        return prepare
 
     def labels_alone() -> tuple[Call, Call]:
         stores = [store.open_store(full) for _ in range(CALLS)]
@@ -227,8 +232,9 @@ def operations(
     yield "read one", reading(read_ones)
     yield "shuffled batches", reading(batches)
     yield "labels", labels_alone
-    yield "open", opening
+    yield "open", opening(lambda: full)
     yield "verify", reading(lambda opened: opened.verify(), again=False)
+    yield "open alone", opening(lambda: new(count))
 
 
 def plain_operations(

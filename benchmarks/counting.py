@@ -33,6 +33,7 @@ OPERATIONS = (
     "labels",
     "open",
     "verify",
+    "open alone",
 )
 EVERY = "every operation"  # what failed, where it is a task and not one of its operations
 IMAGES = 64

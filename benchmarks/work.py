@@ -28,7 +28,8 @@ class Work:
       and closes it.
     - read all, read one, shuffled batches: from a store that did the same before.
     - labels: `read_labels` of 8 stores that were just opened.
-    - open: opening and closing, 8 times.
+    - open, open alone: opening and closing, 8 times. `open` is of a store that the process has
+      open, and may share what that has; `open alone` is of one that nobody has open.
     - verify: `verify` of a store that was just opened.
 
     8 images are written, and read, one by one; 32 are a batch.

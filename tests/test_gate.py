@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -218,3 +219,27 @@ def test_a_version_that_fails_has_no_counts() -> None:
     assert {each.after for each in counts.compare(found, before, after)} == {None}
     with pytest.raises(ObstacleError, match="png, open of after failed: OSError: full"):
         counts.instructions(found, after, "png", "open")
+
+
+def test_times_of_the_selftest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the same code nothing is named; of the slower one every read, and no write."""
+    versions = selftest.Versions("python", ["png", "lmdb"], tmp_path)
+
+    def measure(python: str, before: Path, after: Path, asked: Any, *_: Any, **__: Any) -> Any:
+        slower = 1.3 if after == versions.slower.packages else 1.0
+        return [
+            timed(slower if name[1].startswith("read") else 1.0)._replace(name=name)
+            for _, _, name in asked
+        ]
+
+    monkeypatch.setattr(pairs, "measure", measure)
+    same, outcomes = versions.time()
+    assert [(each.kind, each.backend) for each in outcomes] == [
+        ("the same code", "png"),
+        ("the same code", "lmdb"),
+        ("30% slower reading", "png"),
+        ("30% slower reading", "lmdb"),
+    ]
+    assert all(each.found and not each.other for each in outcomes)
+    assert sorted(outcomes[2].named) == ["read all x 1.30", "read one x 1.30"]
+    assert len(list(selftest.spread(same))) == 2 + len(same)

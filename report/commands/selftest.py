@@ -171,8 +171,9 @@ class Versions:
     def time(self) -> tuple[list[Timed], list[Outcome]]:
         """Time the same code, and the slower one; also return the times of the same code."""
         outcomes = []
-        measured = {
-            version: pairs.measure(
+        of_same: list[Timed] = []
+        for version in (self.same, self.slower):
+            timed = pairs.measure(
                 self.python,
                 self.base.packages,
                 version.packages,
@@ -181,9 +182,7 @@ class Versions:
                 rounds=ROUNDS,
                 seconds=SECONDS,
             )
-            for version in (self.same, self.slower)
-        }
-        for version, timed in measured.items():
+            of_same = of_same or timed
             reads = {each.name for each in timed if each.name[1].startswith("read")}
             wanted = reads if version is self.slower else set()
             for backend in self.backends:
@@ -199,7 +198,7 @@ class Versions:
                         [told[each] for each in named & wanted],
                     )
                 )
-        return measured[self.same], outcomes
+        return of_same, outcomes
 
 
 def outcome(kind: str, backend: str, allowed: Sequence[str], changed: Iterable[Counted]) -> Outcome:
