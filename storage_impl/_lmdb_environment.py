@@ -352,6 +352,8 @@ class Environment:
             raise self._readers_full() from error
 
     def _open(self, file: OpenFile, too_small: int) -> bool:
+        if file.foreign:  # forked by a signal's handler just now
+            return False
         old, env = _inherited.get(self._key, (None, None))
         if old is not None:
             if old.operations():
