@@ -130,7 +130,7 @@ class OpenFile:
 _files: dict[_Key, OpenFile] = {}
 # What a fork brought into this process, and with it the environment, which is to be closed before
 # another one of the same file is opened.
-_inherited: dict[_Key, tuple[OpenFile, lmdb.Environment | None]] = {}
+_inherited: dict[_Key, OpenFile] = {}
 _forks: dict[object, int] = {}  # under way, and their threads
 
 
@@ -219,6 +219,7 @@ class Environment:
                 env = file.env
                 if (
                     env is not None
+                    and not file.foreign
                     and not ((_forks or file.changing) and _must_wait(mark, file))
                     and not (write and (file.failed or not file.writable))
                 ):
@@ -282,7 +283,7 @@ class Environment:
     def _close_unless_used(self, file: OpenFile) -> None:
         token = _Operation()
         mark = ref(token)
-        while file.env is not None and not file.is_used() and not file.operations():
+        while not (file.env is None or file.foreign or file.is_used() or file.operations()):
             try:
                 file.active[mark] = get_ident()
                 if _forks or file.claim(mark)[0] is not mark:
@@ -352,15 +353,15 @@ class Environment:
             raise self._readers_full() from error
 
     def _open(self, file: OpenFile, too_small: int) -> bool:
-        if file.foreign:  # forked by a signal's handler just now
+        old = _inherited.get(self._key)
+        if old is file:  # forked by a signal's handler just now
             return False
-        old, env = _inherited.get(self._key, (None, None))
         if old is not None:
             if old.operations():
                 raise self._interrupted()
             del _inherited[self._key]
-            if env is not None:
-                env.close()
+            if old.env is not None:
+                old.env.close()
         data = self._directory.open(_DATA)
         status = os.fstat(data.fd)
         first, second = read_metas(data.fd)
@@ -579,8 +580,8 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     for key, file in _files.items():
         if file.operations() or file.env is not None:
-            _inherited[key] = file, file.env
-            file.env, file.foreign = None, True
+            _inherited[key] = file
+            file.foreign = True
     _files.clear()
     _forks.clear()
 
