@@ -176,6 +176,11 @@ class Environment:
         What the store was made with.
     verify : bool
         Whether all pages are checked before LMDB follows a pointer in them.
+
+    Attributes
+    ----------
+    data : File
+        The data file.
     """
 
     def __init__(
@@ -190,7 +195,8 @@ class Environment:
         self._unchecked = verify
         self._closed = False
         self._mark = ref(self)
-        status = directory.regular(_DATA)
+        self.data = directory.open(_DATA)
+        status = os.fstat(self.data.fd)
         self._key = status.st_dev, status.st_ino
         try:
             self._prepare()
@@ -362,15 +368,14 @@ class Environment:
             del _inherited[self._key]
             if old.env is not None:
                 old.env.close()
-        data = self._directory.open(_DATA)
-        status = os.fstat(data.fd)
-        first, second = read_metas(data.fd)
+        first, second = read_metas(self.data.fd)
         used = (max(first.last_page, second.last_page) + 1) * first.page_size
         locks = _allocate_lock_file(self._directory, must=self.writable)
         env, size = self._map(used, too_small, locks)
         try:
-            kept = os.stat(os.path.join(_path(self._directory), os.fsencode(_DATA)))
-            if not (status.st_dev, status.st_ino) == (kept.st_dev, kept.st_ino) == self._key:
+            # What LMDB has found by the same path.
+            status = os.stat(_path(self._directory) + b"/data.mdb")
+            if (status.st_dev, status.st_ino) != self._key:
                 raise ReadFailedError(
                     errno.ESTALE,
                     f"{self._directory.path / _DATA} was replaced since the store was opened; "
@@ -444,15 +449,14 @@ class Environment:
 
     def _check(self, txn: lmdb.Transaction, locks: bool) -> bool:
         """Check all pages of a transaction; False where a writer has overwritten some of them."""
-        data = self._directory.open(_DATA)
         number = txn.id()
-        meta = read_metas(data.fd)[number % 2]
+        meta = read_metas(self.data.fd)[number % 2]
         if meta.transaction != number:
             return False
         try:
-            check_pages(data.fd, meta)
+            check_pages(self.data.fd, meta)
         except DamagedStoreError:
-            if locks or read_metas(data.fd)[number % 2].transaction == number:
+            if locks or read_metas(self.data.fd)[number % 2].transaction == number:
                 raise
             return False
         return True
@@ -494,6 +498,8 @@ def _must_wait(mark: "ref[_Operation]", file: OpenFile | None = None) -> bool:
     Neither waits for the thread that it is in; and one whose operation was interrupted, by the
     handler of a signal, has to go on, for both wait until that operation has ended.
     """
+    if not _forks and (file is None or not file.changing):
+        return False
     me = get_ident()
     claim = None if file is None else file.changing.get("by")
     waits = claim is not None and claim[0]() is not None and claim[1] != me

@@ -145,7 +145,7 @@ class LmdbBackend(Backend):
                 f"{path}: the environment holds {count:,} images, "
                 f"{self._record.count:,} were committed"
             )
-        if count * self._record_bytes > self.directory.status("data.mdb").st_size:
+        if count * self._record_bytes > self._env.data.size():
             raise DamagedStoreError(f"{path} is too small for its {count:,} images")
 
     def close(self) -> None:
