@@ -1,10 +1,12 @@
 """How stores, threads, forks and processes share an LMDB environment: each race is forced."""
 
+import contextlib
 import errno
 import os
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -603,6 +605,54 @@ def test_lock_file_has_no_holes(path: Path) -> None:
     assert status.st_size >= _lmdb_environment._LOCK_FILE_BYTES
     if hasattr(status, "st_blocks"):
         assert status.st_blocks * 512 >= status.st_size
+
+
+@pytest.fixture
+def btrfs(tmp_path: Path) -> Iterator[Path]:
+    """A file system that writes nothing where it was; to mount one takes the right to."""
+    image, mounted = tmp_path / "image", tmp_path / "btrfs"
+    image.touch()
+    os.truncate(image, 120 << 20)
+    mounted.mkdir()
+    make = shutil.which("mkfs.btrfs")
+    if make is None or os.geteuid() != 0:
+        pytest.skip("needs mkfs.btrfs and root")
+    subprocess.run([make, "-q", image], check=True, capture_output=True)
+    if subprocess.run(["mount", "-o", "loop", image, mounted], capture_output=True).returncode:
+        pytest.skip("this system mounts no btrfs")
+    yield mounted
+    subprocess.run(["umount", mounted], check=True)
+
+
+def open_where_it_is_full(path: Path, mode: str) -> str:
+    """Open a store, read it, and append to it: what came of it."""
+    try:
+        with storage_impl.open_store(path, mode) as store:
+            check(store)
+            if mode == "a":
+                store.write_many(images_of(20_000, first=COUNT), labels_of(20_000, COUNT))
+    except storage_impl.StorageError as error:
+        return type(error).__name__
+    return "done"
+
+
+@needs_proc
+def test_full_btrfs(btrfs: Path, path: Path) -> None:
+    """Where each write takes new blocks, and there are none, LMDB's locks need none."""
+    store = shutil.copytree(path, btrfs / "store", ignore=lambda *_: ["lock.mdb"])
+    storage_impl.open_store(store).close()
+    for size in (1 << 24, 1 << 20, 1 << 12):
+        with open(btrfs / f"of {size}", "wb") as file, contextlib.suppress(OSError):
+            for start in range(0, 1 << 30, size):
+                os.posix_fallocate(file.fileno(), start, size)
+    os.sync()
+    with OtherProcess() as other:
+        assert other.call(open_where_it_is_full, store, "r") == "done"
+        assert other.call(open_where_it_is_full, store, "a") == "StoreFullError"
+    for file in btrfs.glob("of *"):
+        file.unlink()
+    with storage_impl.open_store(store, "a", verify=True) as writer:
+        check(writer)
 
 
 @needs_proc
