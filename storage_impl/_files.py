@@ -56,15 +56,19 @@ class File:
     Attributes
     ----------
     fd : int
-    path : Path
-        For messages.
     """
 
-    __slots__ = ("fd", "path")
+    __slots__ = ("_place", "fd")
 
-    def __init__(self, fd: int, path: Path) -> None:
+    def __init__(self, fd: int, directory: Path, name: str) -> None:
         self.fd = fd
-        self.path = path
+        self._place = directory, name
+
+    @property
+    def path(self) -> Path:
+        """Where it was opened, for messages: made when asked for, it takes as long as opening."""
+        directory, name = self._place
+        return directory / name
 
     def __del__(self, close=os.close) -> None:  # type: ignore[no-untyped-def]
         # A network's file system may fail here; what was written was synced before. Of an opening
@@ -92,19 +96,20 @@ class Directory(File):
         There is no directory of that name.
     """
 
-    __slots__ = ()
+    __slots__ = ("path",)
+    path: Path
 
     def __init__(self, path: Path, parent: "Directory | None" = None) -> None:
         if not _AT:  # pragma: no cover
             check_directory(path)
-            super().__init__(-1, path)
+            self.fd, self.path = -1, path
             return
         flags = os.O_RDONLY | _DIRECTORY | _ALWAYS
         if parent is None:
-            fd = os.open(path, flags)
+            self.fd = os.open(path, flags)
         else:
-            fd = os.open(path.name, flags | _NOFOLLOW, dir_fd=parent.fd)
-        super().__init__(fd, path)
+            self.fd = os.open(path.name, flags | _NOFOLLOW, dir_fd=parent.fd)
+        self.path = path
 
     @property
     def _fd(self) -> int | None:
@@ -127,7 +132,7 @@ class Directory(File):
             As `os.open`, and with ``errno.ELOOP`` or ``errno.EINVAL`` for a symbolic link,
             a directory, a FIFO, a socket or a device.
         """
-        return File(self._open(name, flags), self.path / name)
+        return File(self._open(name, flags), self.path, name)
 
     def _open(self, name: str, flags: int) -> int:
         fd = os.open(self._name(name), flags | _REGULAR_ONLY | _ALWAYS, 0o666, dir_fd=self._fd)

@@ -44,8 +44,8 @@ _NAMES = (b"images", b"labels")
 # Windows makes the file as long.
 _MAP = 1 << 40 if sys.maxsize > 1 << 32 and os.name != "nt" else 0
 _LEAST_MAP = 16 << 20
-_READERS = 1000  # slots in lock.mdb, one for each process and thread that has read
-_LOCK_FILE_BYTES = 64 << 10  # 64 for each slot, and LMDB's header, in whole pages
+_READERS = 250  # slots in lock.mdb, one for each read at a moment
+_LOCK_FILE_BYTES = 16 << 10  # 64 for each slot, and LMDB's header, in whole pages
 _SHORT_OF_SPACE = 16 << 20  # bytes: several transactions
 _CHECK_ATTEMPTS = 1000  # a writer would have to commit twice within each of them
 _PAUSE = 0.0001  # seconds
@@ -130,7 +130,7 @@ class OpenFile:
 _files: dict[_Key, OpenFile] = {}
 # What a fork brought into this process, and with it the environment, which is to be closed before
 # another one of the same file is opened.
-_inherited: dict[_Key, tuple[OpenFile, lmdb.Environment | None]] = {}
+_inherited: dict[_Key, OpenFile] = {}
 _forks: dict[object, int] = {}  # under way, and their threads
 
 
@@ -176,6 +176,11 @@ class Environment:
         What the store was made with.
     verify : bool
         Whether all pages are checked before LMDB follows a pointer in them.
+
+    Attributes
+    ----------
+    data : File
+        The data file.
     """
 
     def __init__(
@@ -190,7 +195,8 @@ class Environment:
         self._unchecked = verify
         self._closed = False
         self._mark = ref(self)
-        status = directory.regular(_DATA)
+        self.data = directory.open(_DATA)
+        status = os.fstat(self.data.fd)
         self._key = status.st_dev, status.st_ino
         try:
             self._prepare()
@@ -219,6 +225,7 @@ class Environment:
                 env = file.env
                 if (
                     env is not None
+                    and not file.foreign
                     and not ((_forks or file.changing) and _must_wait(mark, file))
                     and not (write and (file.failed or not file.writable))
                 ):
@@ -276,12 +283,13 @@ class Environment:
                 self._close_unless_used(file)
 
     def __del__(self) -> None:
-        self.close()
+        if "_file" in vars(self):  # it may have been interrupted before
+            self.close()
 
     def _close_unless_used(self, file: OpenFile) -> None:
         token = _Operation()
         mark = ref(token)
-        while file.env is not None and not file.is_used() and not file.operations():
+        while not (file.env is None or file.foreign or file.is_used() or file.operations()):
             try:
                 file.active[mark] = get_ident()
                 if _forks or file.claim(mark)[0] is not mark:
@@ -351,22 +359,23 @@ class Environment:
             raise self._readers_full() from error
 
     def _open(self, file: OpenFile, too_small: int) -> bool:
-        old, env = _inherited.get(self._key, (None, None))
+        old = _inherited.get(self._key)
+        if old is file:  # forked by a signal's handler just now
+            return False
         if old is not None:
             if old.operations():
                 raise self._interrupted()
             del _inherited[self._key]
-            if env is not None:
-                env.close()
-        data = self._directory.open(_DATA)
-        status = os.fstat(data.fd)
-        first, second = read_metas(data.fd)
+            if old.env is not None:
+                old.env.close()
+        first, second = read_metas(self.data.fd)
         used = (max(first.last_page, second.last_page) + 1) * first.page_size
         locks = _allocate_lock_file(self._directory, must=self.writable)
         env, size = self._map(used, too_small, locks)
         try:
-            kept = os.stat(os.path.join(_path(self._directory), os.fsencode(_DATA)))
-            if not (status.st_dev, status.st_ino) == (kept.st_dev, kept.st_ino) == self._key:
+            # What LMDB has found by the same path.
+            status = os.stat(_path(self._directory) + b"/data.mdb")
+            if (status.st_dev, status.st_ino) != self._key:
                 raise ReadFailedError(
                     errno.ESTALE,
                     f"{self._directory.path / _DATA} was replaced since the store was opened; "
@@ -407,7 +416,9 @@ class Environment:
                     map_size=size,
                     max_dbs=2,
                     max_readers=_READERS,
-                    max_spare_txns=1,
+                    # A spare one saves 0.3 us a read; it would keep a slot while nothing is read,
+                    # and a child that closes its copy would free the slot under its parent.
+                    max_spare_txns=0,
                     create=False,
                     readonly=not self.writable,
                     lock=locks,
@@ -438,15 +449,14 @@ class Environment:
 
     def _check(self, txn: lmdb.Transaction, locks: bool) -> bool:
         """Check all pages of a transaction; False where a writer has overwritten some of them."""
-        data = self._directory.open(_DATA)
         number = txn.id()
-        meta = read_metas(data.fd)[number % 2]
+        meta = read_metas(self.data.fd)[number % 2]
         if meta.transaction != number:
             return False
         try:
-            check_pages(data.fd, meta)
+            check_pages(self.data.fd, meta)
         except DamagedStoreError:
-            if locks or read_metas(data.fd)[number % 2].transaction == number:
+            if locks or read_metas(self.data.fd)[number % 2].transaction == number:
                 raise
             return False
         return True
@@ -461,9 +471,8 @@ class Environment:
     def _readers_full(self) -> ReadFailedError:
         return ReadFailedError(
             errno.EAGAIN,
-            f"{self._directory.path}: all {_READERS:,} slots for readers are taken; each process "
-            "that has read keeps one, and one more for each thread that reads at the same time; "
-            "close the store in some of them",
+            f"{self._directory.path}: all {_READERS:,} slots for readers are taken by processes "
+            "and threads that read at this moment; read again, or close the store in some of them",
         )
 
     def _interrupted(self) -> ReadFailedError:
@@ -489,6 +498,8 @@ def _must_wait(mark: "ref[_Operation]", file: OpenFile | None = None) -> bool:
     Neither waits for the thread that it is in; and one whose operation was interrupted, by the
     handler of a signal, has to go on, for both wait until that operation has ended.
     """
+    if not _forks and (file is None or not file.changing):
+        return False
     me = get_ident()
     claim = None if file is None else file.changing.get("by")
     waits = claim is not None and claim[0]() is not None and claim[1] != me
@@ -575,8 +586,8 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     for key, file in _files.items():
         if file.operations() or file.env is not None:
-            _inherited[key] = file, file.env
-            file.env, file.foreign = None, True
+            _inherited[key] = file
+            file.foreign = True
     _files.clear()
     _forks.clear()
 

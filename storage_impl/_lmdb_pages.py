@@ -54,9 +54,8 @@ class Meta(NamedTuple):
 
 
 _TREE = struct.Struct("=IHHQQQQQ")
-_META = struct.Struct("=IIQQ")  # magic, version, address, map size; then two trees, two numbers
-_META_END = struct.Struct("=QQ")
-_META_SIZE = _META.size + 2 * _TREE.size + _META_END.size
+# Of a page, its flags; then magic, version, address, map size, two trees and two numbers.
+_META = struct.Struct("=10xH4x IIQQ IHHQQQQQ IHHQQQQQ QQ")
 
 
 def read_metas(descriptor: int) -> tuple[Meta, Meta]:
@@ -68,25 +67,27 @@ def read_metas(descriptor: int) -> tuple[Meta, Meta]:
         They are damaged, or the file ends before the last page that they name.
     """
     first = _read_meta(descriptor, 0, 0)
-    return first, _read_meta(descriptor, 1, first.page_size)
+    second = _read_meta(descriptor, 1, first.page_size)
+    # Now, not before: a writer makes the file longer, then says so.
+    last = max(first.last_page, second.last_page)
+    _require(last < os.fstat(descriptor).st_size // first.page_size, "the file is cut off")
+    return first, second
 
 
 def _read_meta(descriptor: int, number: int, offset: int) -> Meta:
-    page = pread(descriptor, _HEADER + _META_SIZE, offset)
-    _require(len(page) == _HEADER + _META_SIZE, "a meta page is cut off")
-    magic, version, _, _ = _META.unpack_from(page, _HEADER)
-    free = Tree(*_TREE.unpack_from(page, _HEADER + _META.size))
-    main = Tree(*_TREE.unpack_from(page, _HEADER + _META.size + _TREE.size))
-    last, transaction = _META_END.unpack_from(page, _HEADER + _META_SIZE - _META_END.size)
+    page = pread(descriptor, _META.size, offset)
+    _require(len(page) == _META.size, "a meta page is cut off")
+    flags, magic, version, _, _, *fields = _META.unpack(page)
+    free, main = Tree(*fields[:8]), Tree(*fields[8:16])
+    last, transaction = fields[16:]
     meta = Meta(free.pad, free, main, last, transaction)  # LMDB keeps the page size there
-    _require(magic == _MAGIC and version == _VERSION and page[10] & _PAGE_META, "no meta page")
+    _require(magic == _MAGIC and version == _VERSION and flags & _PAGE_META, "no meta page")
     _require(meta.page_size in _PAGE_SIZES, "page size")
     _require(number == 0 or meta.page_size == offset, "page size")
     _require(free.flags == 0x08 and main.flags == 0, "database flags")
     # LMDB finds the meta page of a transaction by the parity of its number.
     _require(transaction == 0 or transaction % 2 == number, "transaction number")
-    size = os.fstat(descriptor).st_size
-    _require(1 <= last < size // meta.page_size, "the file is cut off")
+    _require(last >= 1, "last page")
     return meta
 
 

@@ -52,7 +52,8 @@ def empty(count: int, rows: NDArray[np.uint8], shape: Shape) -> Records:
 
 def same_shape(count: int, shape: Shape) -> NDArray[np.uint32]:
     """The shapes of `count` images of one shape, (count, 3) uint32, without taking memory."""
-    return np.broadcast_to(np.array(shape, np.uint32), (count, 3))
+    # As `np.broadcast_to` makes it, in a tenth of the time.
+    return np.ndarray((count, 3), np.uint32, np.array(shape, np.uint32).tobytes(), strides=(0, 4))
 
 
 def shapes_of(shapes: Sequence[Shape]) -> NDArray[np.uint32]:

@@ -104,6 +104,7 @@ class LmdbBackend(Backend):
         self._code = codecs.ENCODINGS.index(marker.encoding)
         self._shape: Shape = marker.image_shape or (0, 0, 0)
         self._fixed = self._fixed_header(self._shape)
+        self._fixed_words = np.frombuffer(self._fixed, "<u8")
         self._row_bytes = marker.row_bytes or 0
         self._record_bytes = _HEADER.itemsize + self._row_bytes
         self._at_once = max(_COPY_BYTES // self._record_bytes, 1)
@@ -145,7 +146,7 @@ class LmdbBackend(Backend):
                 f"{path}: the environment holds {count:,} images, "
                 f"{self._record.count:,} were committed"
             )
-        if count * self._record_bytes > self.directory.status("data.mdb").st_size:
+        if count * self._record_bytes > self._env.data.size():
             raise DamagedStoreError(f"{path} is too small for its {count:,} images")
 
     def close(self) -> None:
@@ -315,6 +316,9 @@ class LmdbBackend(Backend):
 
     def fill(self, wanted: Wanted, records: Records) -> None:
         """Read raw images of one shape."""
+        if len(wanted) <= self._at_once:
+            self._env.run(self._copy, wanted, records)
+            return
         for part in self._parts(len(wanted)):
             self._env.run(self._copy, wanted[part], records.part(part))
 
@@ -351,15 +355,15 @@ class LmdbBackend(Backend):
         records = self._stored(txn, databases, wanted)
         # Joined by C and cut apart by numpy: less time than a few Python calls an image.
         data = records[0] if len(records) == 1 else b"".join(records)
-        if len(data) == len(records) * self._record_bytes:
-            rows = np.frombuffer(data, np.uint8).reshape(len(records), -1)
-            headers = np.ascontiguousarray(rows[:, : _HEADER.itemsize]).view(_HEADER).ravel()
-            wrong = (headers["fixed"] != np.frombuffer(self._fixed, "<u8")).any(axis=1)
-        else:
+        if len(data) != len(records) * self._record_bytes:
             wrong = np.array([len(record) != self._record_bytes for record in records])
-        if wrong.any():
             raise self._malformed(np.asarray(wanted)[wrong])
-        np.asarray(out.data)[...] = rows[:, _HEADER.itemsize :]
+        rows = np.frombuffer(data, np.uint8).reshape(len(records), self._record_bytes)
+        headers = rows[:, : _HEADER.itemsize].copy().view(_HEADER)[:, 0]
+        wrong = headers["fixed"] != self._fixed_words
+        if wrong.any():
+            raise self._malformed(np.asarray(wanted)[wrong.any(axis=1)])
+        out.data[...] = rows[:, _HEADER.itemsize :]  # type: ignore[call-overload]
         out.labels[...] = headers["label"]
         out.checksums[...] = headers["checksum"]
 

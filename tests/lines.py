@@ -26,7 +26,7 @@ def at_line(number: int, action: Callable[[], object], call: Callable[[], object
         nonlocal lines, reached
         if not frame.f_globals.get("__name__", "").startswith("storage_impl"):
             return None
-        if frame.f_code.co_name == "__del__":  # Python ignores whatever is raised there
+        if event == "call" and _in_finalizer(frame):  # Python ignores whatever is raised there
             return None
         if event == "line":
             if lines == number:
@@ -46,6 +46,14 @@ def at_line(number: int, action: Callable[[], object], call: Callable[[], object
     finally:
         sys.settrace(before)
     return reached
+
+
+def _in_finalizer(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def numbers(step: int) -> Iterator[int]:
