@@ -4,6 +4,7 @@ import io
 import struct
 import warnings
 import zlib
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,7 @@ def scans(data: bytes, count: int) -> bytes:
 # -- files that are accepted: what they are, and their pixels ---------------------------------
 
 
+@cache
 def accepted() -> dict[str, tuple[bytes, Pixels]]:
     """Files of each kind that is accepted, with their pixels.
 
@@ -204,6 +206,7 @@ def accepted() -> dict[str, tuple[bytes, Pixels]]:
     return found
 
 
+@cache
 def refused() -> dict[str, tuple[bytes, str]]:
     """Files that are refused by their headers, and what the message says."""
     colour = photo(19, 23)
@@ -262,6 +265,7 @@ def refused() -> dict[str, tuple[bytes, str]]:
     }
 
 
+@cache
 def damaged() -> dict[str, bytes]:
     """Files of 19 x 23 RGB pixels whose headers are good, and which cannot be decoded."""
     colour = photo(19, 23)
