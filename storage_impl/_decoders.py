@@ -15,6 +15,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.WebPImagePlugin import WebPImageFile
@@ -62,7 +63,7 @@ def _installed(name: str) -> Any:
 
 simplejpeg = _installed("simplejpeg")
 # Before 9.4 Pillow cannot tell WebP to keep the colours of transparent pixels.
-KEEPS_TRANSPARENT = tuple(map(int, Image.__version__.split(".")[:2])) >= (9, 4)
+KEEPS_TRANSPARENT = tuple(map(int, PIL.__version__.split(".")[:2])) >= (9, 4)
 
 
 def names() -> dict[str, str]:
@@ -77,7 +78,7 @@ def encode(image: NDArray[np.uint8], encoding: str, arguments: dict[str, Any]) -
     height, width, channels = image.shape
     if encoding == "webp" and channels == 4 and not KEEPS_TRANSPARENT:
         raise InvalidInputError(
-            f"webp of 4 channels needs Pillow 9.4 or later, this is {Image.__version__}; install a "
+            f"webp of 4 channels needs Pillow 9.4 or later, this is {PIL.__version__}; install a "
             "newer Pillow or store png"
         )
     mode = _MODES[channels]
