@@ -15,6 +15,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.WebPImagePlugin import WebPImageFile
@@ -22,7 +23,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from storage_impl import _image_header
 from storage_impl._image_header import Header
 from storage_impl._records import Shape
-from storage_impl.errors import is_ours
+from storage_impl.errors import InvalidInputError, is_ours
 
 # What Pillow raises for a file that is not of its format or a broken one.
 ERRORS = (
@@ -56,11 +57,13 @@ _PNG_MODES = {
 def _installed(name: str) -> Any:
     try:
         return import_module(name)
-    except ImportError:
+    except (ImportError, ValueError):  # ValueError: it was built for another numpy
         return None
 
 
 simplejpeg = _installed("simplejpeg")
+# Before 9.4 Pillow cannot tell WebP to keep the colours of transparent pixels.
+KEEPS_TRANSPARENT = tuple(map(int, PIL.__version__.split(".")[:2])) >= (9, 4)
 
 
 def names() -> dict[str, str]:
@@ -73,6 +76,11 @@ def names() -> dict[str, str]:
 def encode(image: NDArray[np.uint8], encoding: str, arguments: dict[str, Any]) -> bytes:
     """Return the file of an image: uint8 (H, W, C), C-contiguous."""
     height, width, channels = image.shape
+    if encoding == "webp" and channels == 4 and not KEEPS_TRANSPARENT:
+        raise InvalidInputError(
+            f"webp of 4 channels needs Pillow 9.4 or later, this is {PIL.__version__}; install a "
+            "newer Pillow or store png"
+        )
     mode = _MODES[channels]
     buffer = BytesIO()
     picture = Image.frombuffer(mode, (width, height), image, "raw", mode, 0, 1)

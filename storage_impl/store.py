@@ -428,7 +428,7 @@ class ImageStore:  # numpydoc ignore=PR01
         if self._row_bytes is not None:
             return data, label  # type: ignore[return-value]
         try:
-            image = codecs.decode(data, self.encoding, shape)  # type: ignore[arg-type]
+            image = codecs.decode(data, self.encoding, self.image_shape or shape)  # type: ignore[arg-type]
         except codecs.DecodeError as error:
             reason = f"cannot be decoded in {self.path}: {error}"
             raise DamagedImageError(reason, [index]) from error
@@ -476,7 +476,8 @@ class ImageStore:  # numpydoc ignore=PR01
         self, index: int, data: Image | bytes, shape: Shape, label: int, stored: int
     ) -> None:
         key = self._shape_key if self._shape_key is not None else shape_key(shape)
-        if checksum(index, data, label, key) != stored:  # type: ignore[arg-type]
+        of_another = self.image_shape not in (None, shape)
+        if of_another or checksum(index, data, label, key) != stored:  # type: ignore[arg-type]
             raise DamagedImageError(f"checksum mismatch in {self.path}", [index])
 
     @overload
@@ -753,15 +754,18 @@ class ImageStore:  # numpydoc ignore=PR01
                 raise DamagedImageError(f"checksum mismatch in {self.path}", damaged)
         return records
 
-    @staticmethod
-    def _differ(wanted: Wanted, records: Records) -> NDArray[np.bool_]:
+    def _differ(self, wanted: Wanted, records: Records) -> NDArray[np.bool_]:
         found = checksums(np.asarray(wanted, np.int64), records)
         wrong: NDArray[np.bool_] = found != records.checksums
+        if self.image_shape is not None and self._row_bytes is None:
+            wrong |= (records.shapes != np.array(self.image_shape, np.uint32)).any(axis=1)
         return wrong
 
     def _decoded(self, wanted: Wanted, records: Records) -> list[Image]:
         """The pixels of stored images; arrays may be read-only."""
         shapes: list[Shape] = list(map(tuple, records.shapes.tolist()))
+        if self.image_shape is not None:  # whatever is said of each
+            shapes = [self.image_shape] * len(shapes)
         found = codecs.decode_all(records.data, self.encoding, shapes)
         failed = [i for i, image in enumerate(found) if isinstance(image, codecs.DecodeError)]
         if failed:

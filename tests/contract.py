@@ -271,6 +271,9 @@ class StoreContract:
     """What may be relied on, whatever the backend."""
 
     backend: str
+    encoding: str = "raw"
+    # What `batches` takes at most: the batch, the one before it, and what they are made of.
+    batches_in_memory: int = 4
     # The file whose first 64 bytes are the commit record.
     commit_file: str = "commit"
     # Options that `create_store` accepts, and some that it refuses with what it then says.
@@ -905,7 +908,7 @@ class StoreContract:
                 _, peak = tracemalloc.get_traced_memory()
             finally:
                 tracemalloc.stop()
-        assert peak < 4 * batch_bytes
+        assert peak < self.batches_in_memory * batch_bytes
 
     # -- appending -----------------------------------------------------------------------------
 
@@ -986,7 +989,7 @@ class StoreContract:
             "format": "storage_impl",
             "format_version": 1,
             "backend": self.backend,
-            "encoding": storage_impl.BACKENDS[self.backend].encodings[0],
+            "encoding": self.encoding,
             "image_shape": [6, 4, 1],
             "durable": True,
         }
@@ -1376,7 +1379,7 @@ class StoreContract:
             assert (store.path, store.backend, store.mode) == (path, self.backend, "a")
             assert (store.image_shape, store.durable, store.closed) == (SHAPE, True, False)
             assert type(store) is ImageStore
-            assert store.encoding == storage_impl.BACKENDS[self.backend].encodings[0]
+            assert store.encoding == self.encoding
             assert path.is_dir()
             assert os.listdir(path.parent) == ["store"]
         assert os.listdir(path.parent) == ["store"]

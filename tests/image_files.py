@@ -4,6 +4,7 @@ import io
 import struct
 import warnings
 import zlib
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -93,13 +94,15 @@ def scans(data: bytes, count: int) -> bytes:
 # -- files that are accepted: what they are, and their pixels ---------------------------------
 
 
+@cache
 def accepted() -> dict[str, tuple[bytes, Pixels]]:
     """Files of each kind that is accepted, with their pixels.
 
     The pixels are what was drawn where the file is lossless, else what Pillow reads.
     """
+    Image.init()
     colour, grey, clear = photo(19, 23), photo(19, 23, 1), photo(19, 23, 4)
-    clear[:4, :, 3] = 0
+    clear[:4, :, 3] = 1
     bits = (grey[:, :, 0] > 120).astype(np.uint8)
     palette = Image.fromarray(colour).quantize(37)
     of_palette = np.asarray(palette.convert("RGB"))
@@ -193,8 +196,9 @@ def accepted() -> dict[str, tuple[bytes, Pixels]]:
         "jpeg with a preview": segment(jpeg, 0xE1, b"Exif\0\0" + file_of(photo(8, 8), "JPEG")),
         "webp lossy": file_of(colour, "WEBP"),
         "webp lossy with alpha": file_of(clear, "WEBP"),
-        "mpo": file_of(Image.fromarray(colour), "MPO", save_all=True, append_images=[two]),
     }
+    if "MPO" in Image.SAVE_ALL:  # since Pillow 9.3
+        lossy["mpo"] = file_of(Image.fromarray(colour), "MPO", save_all=True, append_images=[two])
     found = dict(lossless)
     for name, data in lossy.items():
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
@@ -204,6 +208,7 @@ def accepted() -> dict[str, tuple[bytes, Pixels]]:
     return found
 
 
+@cache
 def refused() -> dict[str, tuple[bytes, str]]:
     """Files that are refused by their headers, and what the message says."""
     colour = photo(19, 23)
@@ -262,6 +267,7 @@ def refused() -> dict[str, tuple[bytes, str]]:
     }
 
 
+@cache
 def damaged() -> dict[str, bytes]:
     """Files of 19 x 23 RGB pixels whose headers are good, and which cannot be decoded."""
     colour = photo(19, 23)

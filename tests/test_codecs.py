@@ -62,11 +62,22 @@ def test_lossless(encoding: str, channels: int, shape: tuple[int, int]) -> None:
     """Every pixel comes back, and the colour of what is transparent too."""
     if (encoding, channels) == ("webp", 1):
         pytest.skip("webp holds colour")
+    if (encoding, channels) == ("webp", 4) and not _decoders.KEEPS_TRANSPARENT:
+        pytest.skip("this Pillow is refused")
     image = np.random.default_rng(1).integers(0, 256, (*shape, channels), np.uint8)
     data = codecs.encode(image, encoding, OPTIONS)
     np.testing.assert_array_equal(codecs.decode(data, encoding, image.shape), image)
 
 
+def test_pillow_that_loses_transparent_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a Pillow before 9.4 WebP would lose them, and is refused."""
+    monkeypatch.setattr(_decoders, "KEEPS_TRANSPARENT", False)
+    with pytest.raises(storage_impl.InvalidInputError, match="Pillow 9.4 or later"):
+        codecs.encode(photo(3, 3, 4), "webp", OPTIONS)
+    assert codecs.encode(photo(3, 3, 3), "webp", OPTIONS)
+
+
+@pytest.mark.skipif(not _decoders.KEEPS_TRANSPARENT, reason="this Pillow is refused")
 def test_opaque_webp() -> None:
     """WebP drops an alpha that is 255 throughout; it comes back all the same."""
     image = photo(9, 8, 4)

@@ -44,6 +44,7 @@ class TestPng(FaultContract):
     """PNG files keep every promise."""
 
     backend = "png"
+    encoding = "png"
     commit_file = "labels.log"
     options: list[dict[str, Any]] = [{"compress_level": level} for level in (0, 1, 9)]
     bad_options = {

@@ -1,0 +1,174 @@
+"""The contract with encoded images, in the containers that by default hold raw ones.
+
+Of the contract those promises that an encoding has a part in: what is stored of each image then has
+a length of its own, and lies elsewhere in the files.
+"""
+
+import io
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import storage_impl
+from storage_impl import ImageStore
+from tests import commit_record
+from tests.contract import StoreContract
+from tests.samples import SHAPE
+
+h5py = pytest.importorskip("h5py")
+pytest.importorskip("lmdb")
+
+from tests import test_hdf5, test_lmdb  # noqa: E402
+
+# How a store is made, found, named, locked and closed, and what labels are, is the same for each
+# encoding.
+OTHERS = """
+    bad_image_shape image_shape_of_any_integers bad_durable path_exists
+    no_directory_to_create_in rest_of_an_interrupted_creation creation_that_is_under_way
+    two_processes_create store_made_meanwhile failed_creation_leaves_nothing names path_types
+    bad_paths relative_path symbolic_link_to_a_store open_what_does_not_exist
+    open_what_is_no_store damaged_marker bad_field_in_the_marker missing_field_in_the_marker
+    newer_version marker_of_an_unknown_backend bad_mode bad_verify bad_labels
+    bad_labels_of_a_generator bad_label lengths_differ label_dtypes labels_of_any_kind
+    second_writer lock_ends_with_close lock_ends_with_the_object lock_ends_with_the_process
+    lock_ends_with_a_failed_opening opening_that_cannot_clear_up bad_selection bad_index
+    bad_batch_size bad_shuffle no_file_can_be_opened damaged_slot_of_the_commit_record
+    damaged_commit_record what_only_looks_like_the_rest_of_a_creation repr
+    something_else_in_place_of_a_file store_of_somebody_else read_labels use_after_close
+""".split()  # noqa: SIM905
+
+
+def pixels_of(data: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        return np.atleast_3d(np.asarray(image))
+
+
+class EncodedContract(StoreContract):
+    """A container of PNG files; not compressed, so that a changed pixel changes no length."""
+
+    encoding = "png"
+    batches_in_memory = 6
+    options: list[dict[str, Any]] = [{"compress_level": level} for level in (0, 1, 9)]
+    bad_options = {
+        "above": ({"compress_level": 10}, r"compress_level.*0 to 9.*10"),
+        "of another encoding": ({"quality": 90}, r"encoding 'png'.*quality.*compress_level"),
+    }
+
+    @classmethod
+    def create(cls, path: Any, shape: Any = SHAPE, **options: Any) -> ImageStore:
+        options = {"compress_level": 0} | options
+        return storage_impl.create_store(
+            path, cls.backend, image_shape=shape, encoding=cls.encoding, **options
+        )
+
+    def records(self, path: Path) -> tuple[list[bytes], list[int]]:
+        """What is stored of the committed images, and their labels."""
+        raise NotImplementedError
+
+    def content(self, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        data, labels = self.records(path)
+        images = np.empty((len(data), *self.shape_of(path)), np.uint8)
+        for image, one in zip(images, data, strict=True):
+            image[...] = pixels_of(one)
+        return images, np.array(labels, np.int64)
+
+    def stored_bytes(self, path: Path) -> list[bytes]:
+        return self.records(path)[0]
+
+    def altered(self, data: bytes) -> bytes:
+        """The file with one pixel changed."""
+        pixels = pixels_of(data).copy()
+        pixels[0, 0] ^= 1
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=0)
+        assert len(buffer.getvalue()) == len(data)
+        return buffer.getvalue()
+
+    for _name in OTHERS:
+        locals()[f"test_{_name}"] = None
+    del _name
+
+
+class TestLmdbPng(EncodedContract):
+    """LMDB keeps every promise with PNG files in it."""
+
+    backend = "lmdb"
+    volatile = test_lmdb.TestLmdb.volatile
+    synced_elsewhere = test_lmdb.TestLmdb.synced_elsewhere
+    checksums = test_lmdb.TestLmdb.checksums
+    leftovers = test_lmdb.TestLmdb.leftovers
+    damage_label = test_lmdb.TestLmdb.damage_label
+    swap = test_lmdb.TestLmdb.swap
+
+    def records(self, path: Path) -> tuple[list[bytes], list[int]]:
+        height, width, channels = self.shape_of(path)
+        data, labels = [], []
+        with test_lmdb.databases(path) as (transaction, images, _):
+            count = test_lmdb.META.unpack(transaction.get(b"storage_impl"))[4]
+            for index in range(count):
+                record = bytes(transaction.get(test_lmdb.key(index), db=images))
+                header = test_lmdb.HEADER.unpack_from(record)
+                assert header[:6] == (1, channels, 0, height, width, 0)
+                labels.append(header[6])
+                data.append(record[test_lmdb.HEADER.size :])
+        return data, labels
+
+    def damage_pixel(self, path: Path, index: int) -> None:
+        data = self.altered(self.records(path)[0][index])
+        test_lmdb.edit_record(path, index, test_lmdb.HEADER.size, data)
+
+
+class TestHdf5Png(EncodedContract):
+    """HDF5 keeps every promise with PNG files in it."""
+
+    backend = "hdf5"
+    checksums = test_hdf5.TestHdf5.checksums
+    leftovers = test_hdf5.TestHdf5.leftovers
+    damage_label = test_hdf5.TestHdf5.damage_label
+
+    def records(self, path: Path) -> tuple[list[bytes], list[int]]:
+        data: list[bytes] = []
+        labels: list[int] = []
+        for first, stop, file in test_hdf5.segments(path):
+            with h5py.File(file, "r") as opened:
+                assert set(opened) == {"labels", "checksums", "offsets", "shapes", "data"}
+                offsets, stored = opened["offsets"][()], opened["data"][()].tobytes()
+                assert opened["shapes"][()].tolist() == [list(self.shape_of(path))] * (stop - first)
+                labels += opened["labels"][()].tolist()
+                assert opened["checksums"][-1] == test_hdf5.labels_check(file)
+            assert (offsets[0], offsets[-1]) == (0, len(stored))
+            data += [stored[a:b] for a, b in pairwise(offsets)]
+        assert len(data) == len(labels) == commit_record.count(path / "commit")
+        return data, labels
+
+    def put(self, path: Path, index: int, data: bytes) -> None:
+        """Overwrite what is stored of an image with as many bytes, past HDF5."""
+        file, row = test_hdf5.segment_of(path, index)
+        with h5py.File(file, "r") as opened:
+            offsets = opened["offsets"][()]
+            place = opened["data"].id.get_offset() + int(offsets[row])
+            assert len(data) == offsets[row + 1] - offsets[row]
+        with open(file, "r+b") as raw:
+            raw.seek(place)
+            raw.write(data)
+
+    def damage_pixel(self, path: Path, index: int) -> None:
+        self.put(path, index, self.altered(self.records(path)[0][index]))
+
+    def swap(self, path: Path, one: int, other: int) -> None:
+        data = self.records(path)[0]
+        self.put(path, one, data[other])
+        self.put(path, other, data[one])
+        for name in ("labels", "checksums"):
+            row = test_hdf5.row_of(path, one, name)
+            test_hdf5.put_row(path, one, name, test_hdf5.row_of(path, other, name))
+            test_hdf5.put_row(path, other, name, row)
+        file, _ = test_hdf5.segment_of(path, one)
+        check = test_hdf5.labels_check(file)
+        with h5py.File(file, "r+") as opened:
+            opened["checksums"][-1] = check
