@@ -40,6 +40,9 @@ COUNTS = ["1", "10", "100", "1000", "10000", "100000"]
 STORES = ([BACKENDS, COUNTS], ["backend", "count"])
 ONE = ([BACKENDS], ["backend"])
 FLOORS = ([COUNTS], ["count"])
+ENCODINGS = ["'raw'", "'png'", "'jpeg'", "'webp'"]
+PHOTOS = ["32", "256", "'64 to 512'"]
+ENCODED = ([BACKENDS, ENCODINGS, PHOTOS], ["backend", "encoding", "size"])
 PLAIN = [*(repr(store) for store in plain_stores.STORES)]
 PLAIN_COUNTS = ([PLAIN, ["1000", "10000", "100000"]], ["store", "count"])
 NONE: tuple[list[list[str]], list[str]] = ([], [])
@@ -121,6 +124,14 @@ EXPECTED = {
     ),
     "disk_usage.DiskUsage.track_allocated": STORES,
     "disk_usage.DiskUsage.track_apparent": STORES,
+    "encoding.PillowAlone.time_decode_6mib": ([ENCODINGS, PHOTOS], ["encoding", "size"]),
+    "encoding.PillowAlone.time_encode_6mib": ([ENCODINGS, PHOTOS], ["encoding", "size"]),
+    "encoding.EncodedRead.time_read_20": ENCODED,
+    "encoding.EncodedRead.time_read_6mib": ENCODED,
+    "encoding.EncodedRead.time_shuffled_6mib": ENCODED,
+    "encoding.EncodedUsage.track_ratio": ENCODED,
+    "encoding.EncodedWrite.time_write_6mib": ENCODED,
+    "encoding.Folder.time_read_6mib": ([ENCODINGS[1:], PHOTOS], ["encoding", "size"]),
     "durability.CreateToClose.time_write_1000": ONE,
     "durability.WriteBatches.time_write_500": DURABLE,
     "durability.WriteBatches.time_write_500_close": DURABLE,
