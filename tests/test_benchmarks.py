@@ -430,7 +430,7 @@ def test_a_read_reads(backend: str, few_images: Path, monkeypatch: pytest.Monkey
     one = benchmark_of("single_image.ReadOne.time_read_100", (backend,))
     one.do_setup()
     seen: list[int] = []
-    store_class = storage_impl.BACKENDS[backend]
+    store_class = storage_impl.ImageStore
     read_many, read_one = store_class.read_many, store_class.read_one
 
     def count_many(store: Any) -> Any:
@@ -489,7 +489,7 @@ def test_wrong_pixels_have_no_figure(
 ) -> None:
     """A backend that does not give back what was written fails before anything is timed."""
     benchmark = benchmark_of(name, (backend, 1)[: len(EXPECTED[name][1])])
-    store_class = storage_impl.BACKENDS[backend]
+    store_class = storage_impl.ImageStore
     read_many = store_class.read_many
 
     def wrong(store: Any) -> Any:
@@ -598,7 +598,7 @@ def test_scratch_is_removed_after_a_failure(
     def fail(*_: Any) -> None:
         raise OSError("disk on fire")
 
-    monkeypatch.setattr(storage_impl.BACKENDS["png"], "write_many", fail)
+    monkeypatch.setattr(storage_impl.ImageStore, "write_many", fail)
     with pytest.raises(OSError, match="disk on fire"):
         benchmark.do_run()
     benchmark.do_teardown()
