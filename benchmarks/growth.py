@@ -54,8 +54,7 @@ def _link(source: str, target: str) -> None:
 class InSteps(StoreSuite):
     """`write_many` of 10,000 images in ten calls, into an empty store that is open; not synced.
 
-    LMDB's map is full twice on the way: what was written of that transaction is written
-    again into a map of twice the size. `many_images.WriteMany` is the same in one call.
+    `many_images.WriteMany` is the same in one call.
     """
 
     params = (BACKENDS,)

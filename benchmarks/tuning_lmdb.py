@@ -288,7 +288,7 @@ class LmdbMapSize(LmdbSuite):
     count = 10_000
     version = version(1)
 
-    first_map = 16 << 20  # bytes, as `storage_impl` begins
+    first_map = 16 << 20  # bytes, full twice on the way
 
     def prepare(self, start: str) -> None:
         """Open an empty environment."""

@@ -40,6 +40,9 @@ COUNTS = ["1", "10", "100", "1000", "10000", "100000"]
 STORES = ([BACKENDS, COUNTS], ["backend", "count"])
 ONE = ([BACKENDS], ["backend"])
 FLOORS = ([COUNTS], ["count"])
+ENCODINGS = ["'raw'", "'png'", "'jpeg'", "'webp'"]
+PHOTOS = ["32", "256", "'64 to 512'"]
+ENCODED = ([BACKENDS, ENCODINGS, PHOTOS], ["backend", "encoding", "size"])
 PLAIN = [*(repr(store) for store in plain_stores.STORES)]
 PLAIN_COUNTS = ([PLAIN, ["1000", "10000", "100000"]], ["store", "count"])
 NONE: tuple[list[list[str]], list[str]] = ([], [])
@@ -121,6 +124,14 @@ EXPECTED = {
     ),
     "disk_usage.DiskUsage.track_allocated": STORES,
     "disk_usage.DiskUsage.track_apparent": STORES,
+    "encoding.PillowAlone.time_decode_6mib": ([ENCODINGS, PHOTOS], ["encoding", "size"]),
+    "encoding.PillowAlone.time_encode_6mib": ([ENCODINGS, PHOTOS], ["encoding", "size"]),
+    "encoding.EncodedRead.time_read_20": ENCODED,
+    "encoding.EncodedRead.time_read_6mib": ENCODED,
+    "encoding.EncodedRead.time_shuffled_6mib": ENCODED,
+    "encoding.EncodedUsage.track_ratio": ENCODED,
+    "encoding.EncodedWrite.time_write_6mib": ENCODED,
+    "encoding.Folder.time_read_6mib": ([ENCODINGS[1:], PHOTOS], ["encoding", "size"]),
     "durability.CreateToClose.time_write_1000": ONE,
     "durability.WriteBatches.time_write_500": DURABLE,
     "durability.WriteBatches.time_write_500_close": DURABLE,
@@ -419,7 +430,7 @@ def test_a_read_reads(backend: str, few_images: Path, monkeypatch: pytest.Monkey
     one = benchmark_of("single_image.ReadOne.time_read_100", (backend,))
     one.do_setup()
     seen: list[int] = []
-    store_class = storage_impl.BACKENDS[backend]
+    store_class = storage_impl.ImageStore
     read_many, read_one = store_class.read_many, store_class.read_one
 
     def count_many(store: Any) -> Any:
@@ -478,7 +489,7 @@ def test_wrong_pixels_have_no_figure(
 ) -> None:
     """A backend that does not give back what was written fails before anything is timed."""
     benchmark = benchmark_of(name, (backend, 1)[: len(EXPECTED[name][1])])
-    store_class = storage_impl.BACKENDS[backend]
+    store_class = storage_impl.ImageStore
     read_many = store_class.read_many
 
     def wrong(store: Any) -> Any:
@@ -587,7 +598,7 @@ def test_scratch_is_removed_after_a_failure(
     def fail(*_: Any) -> None:
         raise OSError("disk on fire")
 
-    monkeypatch.setattr(storage_impl.BACKENDS["png"], "write_many", fail)
+    monkeypatch.setattr(storage_impl.ImageStore, "write_many", fail)
     with pytest.raises(OSError, match="disk on fire"):
         benchmark.do_run()
     benchmark.do_teardown()

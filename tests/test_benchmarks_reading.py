@@ -476,23 +476,20 @@ def test_a_wrong_store_has_no_figure(
 def test_a_backend_that_reads_nothing_has_no_figure(
     name: str, backend: str, small_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A backend that leaves the caller's memory as it was fails, whatever is there from before."""
+    """A store that leaves the caller's memory as it was fails, whatever is there from before."""
     ((_, parameters),) = combinations(name)[:1]
     parameters = (backend, *parameters[1:])
     run(benchmark_of(name, parameters))  # which makes the store
     (small_images / f"{backend}-latencies.npy").unlink(missing_ok=True)
     benchmark = benchmark_of(name, parameters)
 
-    def nothing(*_: Any) -> None:
-        pass
+    def nothing(store: ImageStore, indices: Any = None, *, out: Any = None) -> Any:
+        count = len(np.arange(len(store))[slice(None) if indices is None else indices])
+        return np.zeros((count, *SHAPE), np.uint8) if out is None else out, np.zeros(count, int)
 
-    def black(*_: Any) -> Any:
-        return np.zeros(SHAPE, np.uint8), 0, 0
-
-    store_class = storage_impl.BACKENDS[backend]
-    monkeypatch.setattr(store_class, "_read_range", nothing)
-    monkeypatch.setattr(store_class, "_read_indices", nothing)
-    monkeypatch.setattr(store_class, "_read_one", black)
+    monkeypatch.setattr(ImageStore, "read_many", nothing)
+    monkeypatch.setattr(ImageStore, "read_one", lambda *_: (np.zeros(SHAPE, np.uint8), 0))
+    monkeypatch.setattr(ImageStore, "batches", lambda store, *_, **__: iter([nothing(store)]))
     with pytest.raises(RuntimeError, match="not what was written"):
         whole(benchmark)
 

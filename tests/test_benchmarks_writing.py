@@ -28,7 +28,6 @@ from benchmarks import (
     tuning_lmdb,
     tuning_png,
 )
-from storage_impl import _lmdb_environment
 from tests import test_benchmarks
 from tests.test_benchmarks import benchmark_of, run
 
@@ -138,7 +137,7 @@ def test_wrong_pixels_have_no_figure(
     """A backend that does not give back what was written fails before anything is timed."""
     name, *parameters = case
     benchmark = benchmark_of(name, tuple(parameters))
-    store_class = storage_impl.BACKENDS[STORES[case]]
+    store_class = storage_impl.ImageStore
     read_many = store_class.read_many
 
     def read(store: Any) -> Any:
@@ -199,7 +198,7 @@ def test_wrong_single_images_have_no_figure(
     """Where images are read one by one, these are looked at, too."""
     name, *parameters = case
     benchmark = benchmark_of(name, tuple(parameters))
-    store_class = storage_impl.BACKENDS[backend]
+    store_class = storage_impl.ImageStore
     read_one = store_class.read_one
 
     def read(store: Any, index: int) -> Any:
@@ -400,7 +399,7 @@ def test_a_cold_read_reads(
     needs_cold(many.skipped)
     one = started("cold_cache.ColdOne.time_open_read", backend)
     opening = started("cold_cache.ColdOpen.time_open", backend)
-    calls = recorded(storage_impl.BACKENDS[backend], monkeypatch)
+    calls = recorded(storage_impl.ImageStore, monkeypatch)
     many.benchmark.func(backend, 7)
     assert calls == [("read_many", None), ("close", None)]
     calls.clear()
@@ -444,7 +443,7 @@ def test_durable_writes(
     durability = started(name, backend, durable)
     store = durability.instance.store
     assert (len(store), store.durable) == (0, durable)
-    calls = recorded(storage_impl.BACKENDS[backend], monkeypatch)
+    calls = recorded(storage_impl.ImageStore, monkeypatch)
     durability.benchmark.func(backend, durable)
     assert [method for method, _ in calls] == expected
     assert {len(images) for method, images in calls if method == "write_many"} <= {100}
@@ -486,7 +485,7 @@ def test_a_size_is_read_whole(
     sizes = {
         side: started("image_size.ReadSize.time_read_6mib", backend, side) for side in (24, 32)
     }
-    store_class = storage_impl.BACKENDS[backend]
+    store_class = storage_impl.ImageStore
     read_many = store_class.read_many
 
     def remember(store: Any) -> Any:
@@ -540,32 +539,11 @@ def test_steps_are_ten(
     """What is timed writes all images in ten equal calls."""
     steps = started("growth.InSteps.time_write_10000", backend)
     assert len(steps.instance.store) == 0
-    calls = recorded(storage_impl.BACKENDS[backend], monkeypatch)
+    calls = recorded(storage_impl.ImageStore, monkeypatch)
     steps.benchmark.func(backend)
     assert [(method, len(images)) for method, images in calls] == [("write_many", 100)] * 10
     with storage_impl.open_store(steps.instance.store.path) as reader:
         np.testing.assert_array_equal(reader.read_many()[0], datasets.load(1_000)[0])
-
-
-def test_a_map_grows(
-    all_images: Path,
-    started: Callable[..., SimpleNamespace],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """LMDB's map is full twice in the timed call: that is what the steps are to show."""
-    steps = started("growth.InSteps.time_write_10000", "lmdb")
-    grown = []
-    fit = _lmdb_environment.Environment._fit
-
-    def remember(environment: Any, needed: int) -> None:
-        if needed:
-            grown.append(needed)
-        fit(environment, needed)
-
-    monkeypatch.setattr(_lmdb_environment.Environment, "_fit", remember)
-    steps.benchmark.func("lmdb")
-    assert grown == [32 << 20, 64 << 20]
-    assert len(steps.instance.store) == 10_000
 
 
 @pytest.mark.parametrize(
@@ -584,7 +562,7 @@ def test_amplification_counts_from_the_first_write_to_the_close(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The counter is read around the writes and the close of a durable store, and nothing else."""
-    store_class = storage_impl.BACKENDS["hdf5"]
+    store_class = storage_impl.ImageStore
     done = recorded(store_class, monkeypatch)
     at: list[int] = []
     counters = iter((1_000_000, 7_000_000))
@@ -595,11 +573,11 @@ def test_amplification_counts_from_the_first_write_to_the_close(
 
     monkeypatch.setattr(growth, "bytes_sent", read_counter)
     durable: list[bool] = []
-    append = store_class._append
+    write = store_class._write
     monkeypatch.setattr(
         store_class,
-        "_append",
-        lambda store, source: (durable.append(store.durable), append(store, source))[1],
+        "_write",
+        lambda store, records: (durable.append(store.durable), write(store, records))[1],
     )
     amplification = started("growth.WriteAmplification.track_written", "hdf5", calls)
     counted = done[slice(*at)]
@@ -722,7 +700,7 @@ def test_layouts_are_those_of_the_files(
                 level,
             )
     assert instance.track_ratio(layout) == instance.store.disk_usage().apparent / 3_072_000
-    calls = recorded(storage_impl.BACKENDS["hdf5"], monkeypatch)
+    calls = recorded(storage_impl.ImageStore, monkeypatch)
     instance.time_read_5000(layout)
     assert calls == [("read_many", None)]
     calls.clear()
@@ -759,7 +737,7 @@ def test_no_sample_finds_chunks_of_another_in_a_store(
     hdf5 = started("tuning_hdf5.Hdf5Layout.time_read_100", "16 a chunk, gzip")
     first = hdf5.instance.store
     hdf5.benchmark.func("16 a chunk, gzip")
-    calls = recorded(storage_impl.BACKENDS["hdf5"], monkeypatch)
+    calls = recorded(storage_impl.ImageStore, monkeypatch)
     hdf5.benchmark.do_teardown()
     hdf5.benchmark.do_setup()
     assert first.closed
@@ -839,7 +817,7 @@ def test_readahead_is_that_of_the_store(
     path = lmdb.instance.path if cache else lmdb.instance.store.path
     with storage_impl.open_store(path) as store:
         assert (options_of(store), len(store)) == ({"readahead": readahead}, 1_000)
-    calls = recorded(storage_impl.BACKENDS["lmdb"], monkeypatch)
+    calls = recorded(storage_impl.ImageStore, monkeypatch)
     getattr(lmdb.instance, read)(readahead)
     getattr(lmdb.instance, read_one)(readahead)
     reads = [call for call in calls if call[0] != "close"]
@@ -970,11 +948,11 @@ def test_a_map_is_doubled(
 
 
 def test_a_map_is_doubled_in_the_run(all_images: Path) -> None:
-    """With all images a map as `storage_impl` begins with is full: the cost is measured."""
+    """With all images the small map is full: the cost is measured."""
     benchmark = benchmark_of("tuning_lmdb.LmdbMapSize.time_write_10000", ("doubled when full",))
     benchmark.do_setup()
     environment = benchmark.func.__self__.environment
-    assert environment.info()["map_size"] == _lmdb_environment._FIRST_MAP
+    assert environment.info()["map_size"] == tuning_lmdb.LmdbMapSize.first_map
     benchmark.do_run()
-    assert environment.info()["map_size"] == 4 * _lmdb_environment._FIRST_MAP
+    assert environment.info()["map_size"] == 4 * tuning_lmdb.LmdbMapSize.first_map
     benchmark.do_teardown()

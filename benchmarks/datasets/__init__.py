@@ -10,9 +10,11 @@ The environment variable ``STORAGE_IMPL_DATASET`` chooses:
 Nothing here knows of ``storage_impl``: the data is the same for every commit measured.
 """
 
+import io
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -31,7 +33,7 @@ from benchmarks.datasets._images import (
     stacked,
 )
 
-__all__ = ["VARIABLE", "cifar10", "folder", "load", "survey", "synthetic"]
+__all__ = ["VARIABLE", "cifar10", "decoded", "folder", "load", "photos", "survey", "synthetic"]
 
 _SHOWN = 20  # images that cannot be read, by name
 
@@ -76,6 +78,47 @@ def load(count: int, size: int = 32) -> tuple[Images, Labels]:
         cycle = np.arange(count) % len(images)
         return images[cycle], labels[cycle]
     return images, labels
+
+
+def photos(sizes: Sequence[tuple[int, int]]) -> tuple[list[Images], Labels, list[bytes]]:
+    """Images of differing sizes of the dataset that ``STORAGE_IMPL_DATASET`` chooses.
+
+    Parameters
+    ----------
+    sizes : sequence of tuple of int
+        How many, and their heights and widths in pixels. A folder's files have sizes of their own.
+
+    Returns
+    -------
+    images : list of ndarray of uint8, shape (height, width, channels)
+    labels : ndarray of int64, shape (n,)
+    files : list of bytes
+        What they were decoded from; empty where there are no files.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError, ValueError
+        As :func:`load` does.
+    """
+    kind, path = _chosen()
+    if kind == "folder":
+        files, labels = folder.originals(path, len(sizes))
+        if not files:
+            raise ValueError(f"{path.name} holds no 8-bit PNG, JPEG or WebP file")
+        return [decoded(data) for data in files], labels, files
+    if kind == "synthetic":
+        return synthetic.photos(sizes), synthetic.make(len(sizes), 1)[1], []
+    small, labels = load(len(sizes))
+    pairs = zip(small, sizes, strict=True)
+    images = [Image.fromarray(image).resize((width, height)) for image, (height, width) in pairs]
+    return [np.asarray(image) for image in images], labels, []
+
+
+def decoded(data: bytes) -> Images:
+    """Return the pixels of a file, with an axis for the channels, as Pillow decodes them."""
+    with Image.open(io.BytesIO(data)) as picture:
+        pixels = np.asarray(picture)
+    return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
 
 
 class Survey(NamedTuple):

@@ -68,6 +68,29 @@ def read(directory: Path, size: int = 32, *, limit: int | None = None) -> tuple[
     return stacked(images, size), np.array(labels, np.int64)
 
 
+def originals(directory: Path, limit: int) -> tuple[list[bytes], Labels]:
+    """The first files below a directory that are PNG, JPEG or WebP, as they are, and their labels.
+
+    Files whose pixels are not 8-bit grey, RGB or RGBA are passed over.
+    """
+    found: list[bytes] = []
+    labels: list[int] = []
+    for path, label in image_files(directory):
+        if len(found) == limit:
+            break
+        try:
+            _picture(path, 32)
+        except ValueError:
+            if not os.environ.get(SKIP_BAD):
+                raise
+            continue
+        with Image.open(path, formats=_decoded()) as picture:
+            if picture.format in ("PNG", "JPEG", "WEBP") and picture.mode in ("L", "RGB", "RGBA"):
+                found.append(path.read_bytes())
+                labels.append(label)
+    return found, np.array(labels, np.int64)
+
+
 class Seen(NamedTuple):
     """What an image file is.
 

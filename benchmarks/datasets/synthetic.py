@@ -1,5 +1,7 @@
 """Synthetic images with the statistics of CIFAR-10, the same on every machine."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,6 +77,34 @@ def make(count: int, size: int = 32, *, seed: int = 0) -> tuple[Images, Labels]:
         labels[start:stop] = (noise.draw(block) * 10 >> 8)[: stop - start]
         images[start:stop] = _textures(noise, size, block)[: stop - start]
     return images, labels
+
+
+def photos(sizes: Sequence[tuple[int, int]]) -> list[Images]:
+    """Images whose files take the bytes that those of photographs of that size do.
+
+    They are those of `make`, the upper quarter with a texture as fine as that of 32 pixels. At 256
+    pixels PNG files take 0.52 of the bytes of the pixels, JPEG files of quality 90 take 0.085, and
+    lossless WebP files 0.47; those of photographs take 0.52, 0.09 and 0.43.
+
+    Parameters
+    ----------
+    sizes : sequence of tuple of int
+        The height and width of each image in pixels, 1 or more.
+
+    Returns
+    -------
+    list of ndarray of uint8, shape (height, width, 3)
+    """
+    sides = [max(size) for size in sizes]
+    plain = {side: iter(make(sides.count(side), side)[0]) for side in set(sides)}
+    found = []
+    for (height, width), side, grain in zip(sizes, sides, make(len(sizes), 32)[0], strict=True):
+        image = next(plain[side])[:height, :width].astype(np.int32)
+        upper = image[: height // 4]
+        repeats = (len(upper) // 32 + 1, width // 32 + 1, 1)
+        upper += np.tile(grain.astype(np.int32) - 128, repeats)[: len(upper), :width]
+        found.append(np.clip(image, 0, 255).astype(np.uint8))
+    return found
 
 
 class _Noise:

@@ -1,0 +1,323 @@
+"""What does the encoding cost, and what the container, by the size of the images?
+
+6 MiB of pixels in each: 2,048 images of 32 pixels a side, 32 of 256, or 22 of 64 to 512. Where
+STORAGE_IMPL_DATASET names a folder, the differing ones are its first 22 PNG, JPEG and WebP files,
+stored as they are where they have the encoding.
+
+`PillowAlone` is the floor, from memory to memory. `Folder` is what users have: a file for each
+image, read with Pillow.
+"""
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+import storage_impl
+from benchmarks import datasets
+from benchmarks.common import (
+    BACKENDS,
+    StoreSuite,
+    Suite,
+    compare,
+    discard,
+    facts,
+    kept,
+    scattered,
+    version,
+)
+from benchmarks.datasets import decoded
+
+Pixels = NDArray[np.uint8]
+
+ENCODINGS = ("raw", "png", "jpeg", "webp")
+FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}  # as Pillow calls them
+SIZES = (32, 256, "64 to 512")
+PIXEL_BYTES = 6 << 20
+# Heights and widths of the differing ones over 64, 512 squares in all: few large, many small.
+GRID = (
+    *((8, 8), (8, 6), (6, 8), (7, 7), (5, 8), (8, 5), (4, 8), (6, 6), (6, 4), (4, 6), (5, 5)),
+    *((3, 4), (4, 3), (4, 4), (3, 3), (2, 3), (3, 2), (2, 2), (1, 2), (2, 1), (1, 1), (3, 4)),
+)
+QUALITY = 90
+
+
+def encode(image: Pixels, encoding: str) -> bytes:
+    """Return the file of an image, as Pillow writes it."""
+    options = {"jpeg": {"quality": QUALITY}, "webp": {"lossless": True, "method": 0}}
+    file = BytesIO()
+    pixels = image[..., 0] if image.shape[2] == 1 else image
+    Image.fromarray(pixels).save(file, FORMATS[encoding], **options.get(encoding, {}))
+    return file.getvalue()
+
+
+class PhotoSuite(Suite):
+    """Base of the benchmarks of encodings.
+
+    Attributes
+    ----------
+    photos : list of ndarray
+        (H, W, C) uint8, the images.
+    files : list of bytes
+        The images encoded; the pixels where the encoding is raw.
+    """
+
+    param_names: tuple[str, ...] = ("encoding", "size")
+    params: tuple[tuple[Any, ...], ...] = (ENCODINGS, SIZES)
+
+    photos: list[Pixels]
+    files: list[bytes]
+
+    def load(self, count: int, side: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return nothing that is of one size: `begin` loads what is needed."""
+        return np.empty((0, 32, 32, 3), np.uint8), np.empty(0, np.int64)
+
+    def begin(self, *parameters: Any) -> None:
+        """Load the images of a size, once in a process, and start a sample."""
+        *_, encoding, size = parameters
+        if self.first:
+            originals: list[bytes] = []
+            if size == 32:
+                images, self.labels = datasets.load(PIXEL_BYTES // (32 * 32 * 3))
+                self.photos = list(images)
+            else:
+                sizes = [(64 * height, 64 * width) for height, width in GRID]
+                if size == 256:
+                    sizes = [(256, 256)] * (PIXEL_BYTES // (256 * 256 * 3))
+                self.photos, self.labels, originals = datasets.photos(sizes)
+            if size == 256 and originals:
+                self.photos, self.labels = square(self.photos, self.labels, len(sizes))
+                originals = []
+            self.files = list(self.encoded(encoding, originals))
+        super().begin(*parameters)
+
+    def encoded(self, encoding: str, originals: list[bytes]) -> Iterator[bytes]:
+        """Yield the file of each image: the original where it has the encoding."""
+        for index, image in enumerate(self.photos):
+            if encoding == "raw":
+                yield image.tobytes()
+                continue
+            if originals:
+                with Image.open(BytesIO(originals[index])) as picture:
+                    if picture.format == FORMATS[encoding]:
+                        yield originals[index]
+                        continue
+            yield encode(image, encoding)
+
+    def expected(self, encoding: str) -> list[Pixels]:
+        """Return what reading gives: JPEG is lossy."""
+        return [decoded(data) for data in self.files] if encoding == "jpeg" else self.photos
+
+
+def square(images: list[Pixels], labels: Any, count: int) -> tuple[list[Pixels], Any]:
+    """Return `count` images of 256 pixels a side, of photos of any size."""
+    pictures = (Image.fromarray(image.squeeze()).convert("RGB") for image in images)
+    sized = [np.asarray(picture.resize((256, 256))) for picture in pictures]
+    chosen = np.arange(count) % len(sized)
+    return [sized[index] for index in chosen], labels[chosen]
+
+
+def compare_all(found: Any, expected: list[Pixels]) -> None:
+    """Raise RuntimeError unless images are these, whatever their sizes."""
+    compare(len(found), len(expected))
+    for one, other in zip(found, expected, strict=True):
+        compare(one, other)
+
+
+class PillowAlone(PhotoSuite):
+    """Pillow alone, from memory to memory, image by image; raw is a copy."""
+
+    version = version(1)
+
+    def check(self, encoding: str, size: Any) -> None:
+        """Raise RuntimeError unless decoding gives the images."""
+        compare_all([self.decode(encoding, i) for i in range(len(self.files))], self.pixels)
+
+    def prepare(self, encoding: str, size: Any) -> None:
+        """Decode once what JPEG makes of the images."""
+        if self.first:
+            self.pixels = self.expected(encoding)
+
+    def decode(self, encoding: str, index: int) -> Pixels:
+        """Return the pixels of a file."""
+        if encoding == "raw":
+            shape = self.photos[index].shape
+            return np.frombuffer(self.files[index], np.uint8).reshape(shape).copy()
+        return decoded(self.files[index])
+
+    @facts(bytes=PIXEL_BYTES)
+    def time_encode_6mib(self, encoding: str, size: Any) -> None:
+        """Encode each image."""
+        for image in self.photos:
+            if encoding == "raw":
+                image.tobytes()
+            else:
+                encode(image, encoding)
+
+    @facts(bytes=PIXEL_BYTES)
+    def time_decode_6mib(self, encoding: str, size: Any) -> None:
+        """Decode each image."""
+        for index in range(len(self.files)):
+            self.decode(encoding, index)
+
+
+class EncodedSuite(PhotoSuite, StoreSuite):
+    """Base of the benchmarks of stores; the png backend holds PNG files alone."""
+
+    params = (BACKENDS, ENCODINGS, SIZES)
+    param_names = ("backend", "encoding", "size")
+
+    def setup(self, *parameters: Any) -> None:
+        """Make a sample ready, where the backend takes the encoding."""
+        backend, encoding, _ = parameters
+        if backend == "png" and encoding != "png":
+            raise NotImplementedError("the png backend holds PNG files alone")
+        super().setup(*parameters)
+
+    def empty(self, path: Path, backend: str, encoding: str, size: Any) -> storage_impl.ImageStore:
+        """Return an empty store for these images."""
+        shape = None if size == SIZES[-1] else self.photos[0].shape
+        options = {"quality": QUALITY} if encoding == "jpeg" else {}
+        return storage_impl.create_store(
+            path, backend, image_shape=shape, encoding=encoding, durable=False, **options
+        )
+
+    def stored_photos(self, backend: str, encoding: str, size: Any) -> Path:
+        """Return a store of the images; the first benchmark to ask writes it."""
+
+        def make(path: Path) -> None:
+            with self.empty(path, backend, encoding, size) as store:
+                if encoding == "raw":
+                    images = self.photos if size == SIZES[-1] else np.stack(self.photos)
+                    store.write_many(images, self.labels)
+                else:
+                    store.write_encoded(self.files, self.labels)
+
+        return kept(f"{backend}-{encoding}-{size}".replace(" ", "-"), make)
+
+
+class EncodedRead(EncodedSuite):
+    """From a store that was opened once in a process, and read before."""
+
+    warmup_time = 0.1
+    version = version(1)
+
+    def prepare(self, backend: str, encoding: str, size: Any) -> None:
+        """Open the store."""
+        if self.first:
+            self.store = storage_impl.open_store(self.stored_photos(backend, encoding, size))
+            self.indices = scattered(20, len(self.store))
+            self.batch = 8 if size != 32 else 256
+
+    def check(self, backend: str, encoding: str, size: Any) -> None:
+        """Raise RuntimeError unless the images are right, one by one, too."""
+        expected = self.expected(encoding)
+        images, labels = self.store.read_many()
+        compare_all(images, expected)
+        compare(labels, self.labels)
+        for index in self.indices:
+            compare(self.store.read_one(index)[0], expected[index])
+        found = [len(labels) for _, labels in self.store.batches(self.batch, shuffle=7)]
+        compare(sum(found), len(expected))
+
+    @facts(bytes=PIXEL_BYTES)
+    def time_read_6mib(self, backend: str, encoding: str, size: Any) -> None:
+        """Read all images by one `read_many`."""
+        self.store.read_many()
+
+    @facts(bytes=PIXEL_BYTES)
+    def time_shuffled_6mib(self, backend: str, encoding: str, size: Any) -> None:
+        """Read all images in shuffled batches, of 256 at 32 pixels and else of 8."""
+        for _ in self.store.batches(self.batch, shuffle=7):
+            pass
+
+    @facts(images=20)
+    def time_read_20(self, backend: str, encoding: str, size: Any) -> None:
+        """Read 20 images here and there, one by one."""
+        for index in self.indices:
+            self.store.read_one(index)
+
+
+class EncodedWrite(EncodedSuite):
+    """Into an empty store that is open; not synced."""
+
+    version = version(1)
+
+    def prepare(self, backend: str, encoding: str, size: Any) -> None:
+        """Open an empty store."""
+        self.store = self.empty(self.scratch / "store", backend, encoding, size)
+        self.undo.callback(discard, self.store)
+        if self.first:
+            self.given = self.photos if size == SIZES[-1] else np.stack(self.photos)
+
+    def check(self, backend: str, encoding: str, size: Any) -> None:
+        """Raise RuntimeError unless what is written is there; JPEG is lossy."""
+        self.time_write_6mib(backend, encoding, size)
+        with storage_impl.open_store(self.store.path) as reader:
+            images, labels = reader.read_many()
+        compare(labels, self.labels)
+        if encoding != "jpeg":
+            compare_all(images, self.photos)
+        for found, image in zip(images, self.photos, strict=True):
+            compare(np.abs(found.astype(int) - image).mean() < 16, True)
+
+    @facts(bytes=PIXEL_BYTES)
+    def time_write_6mib(self, backend: str, encoding: str, size: Any) -> None:
+        """Write all images by one `write_many`, which encodes them."""
+        self.store.write_many(self.given, self.labels)
+
+
+class EncodedUsage(EncodedSuite):
+    """What the disk holds for the images."""
+
+    unit = "stored/raw"
+    version = version(1)
+
+    def prepare(self, backend: str, encoding: str, size: Any) -> None:
+        """Weigh a store."""
+        with storage_impl.open_store(self.stored_photos(backend, encoding, size)) as store:
+            self.usage = store.disk_usage()
+
+    def track_ratio(self, backend: str, encoding: str, size: Any) -> float:
+        """Return the bytes allocated over those of the pixels."""
+        return self.usage.allocated / sum(image.nbytes for image in self.photos)
+
+
+class Folder(PhotoSuite):
+    """A folder of files, each read with Pillow, without index, labels or checksums."""
+
+    params = (ENCODINGS[1:], SIZES)
+    version = version(1)
+
+    def prepare(self, encoding: str, size: Any) -> None:
+        """Write the files to read, where no benchmark has yet."""
+
+        def make(path: Path) -> None:
+            path.mkdir()
+            for index, data in enumerate(self.files):
+                (path / f"{index}.{encoding}").write_bytes(data)
+
+        self.path = kept(f"plain-{encoding}-{size}".replace(" ", "-"), make)
+        self.count = len(self.files)
+
+    def check(self, encoding: str, size: Any) -> None:
+        """Raise RuntimeError unless the images are right."""
+        compare_all(list(self.read(encoding)), self.expected(encoding))
+
+    def read(self, encoding: str) -> Iterator[Pixels]:
+        """Yield the pixels of each file."""
+        for index in range(self.count):
+            with Image.open(self.path / f"{index}.{encoding}") as picture:
+                pixels = np.asarray(picture)
+            yield pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+
+    @facts(bytes=PIXEL_BYTES)
+    def time_read_6mib(self, encoding: str, size: Any) -> None:
+        """Read all images, and hold them at the end."""
+        list(self.read(encoding))
+
+    time_read_6mib.warmup_time = 0.1  # type: ignore[attr-defined]

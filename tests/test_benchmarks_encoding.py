@@ -1,0 +1,165 @@
+"""Benchmarks of encodings: that each handles all images of its size, as that encoding."""
+
+import io
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import storage_impl
+from benchmarks import datasets, encoding
+from tests import test_benchmarks
+from tests.test_benchmarks import benchmark_of, run
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
+few_images = test_benchmarks.few_images
+
+# Each encoding in each size, the backends taking turns; the png backend has one encoding.
+CASES = [
+    *(("png", "png", size) for size in encoding.SIZES),
+    *(
+        (("lmdb", "hdf5")[turn % 2], *case)
+        for turn, case in enumerate(product(encoding.ENCODINGS, encoding.SIZES))
+    ),
+]
+
+made = cache(datasets.synthetic.photos)
+
+
+@pytest.fixture
+def little(few_images: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the directory, with 2 images of 256 pixels a side and 3 that differ."""
+    monkeypatch.setattr(encoding, "PIXEL_BYTES", 2 * 256 * 256 * 3)
+    monkeypatch.setattr(encoding, "GRID", ((1, 2), (2, 1), (1, 1)))
+    monkeypatch.setattr(datasets.synthetic, "photos", lambda sizes: made(tuple(sizes)))
+    return few_images
+
+
+def test_all_sizes_have_the_same_bytes() -> None:
+    """6 MiB of pixels are that many images of 32 or 256 pixels a side, and those of the grid."""
+    for side in (32, 256):
+        assert encoding.PIXEL_BYTES % (side * side * 3) == 0
+    differing = sum(64 * height * 64 * width * 3 for height, width in encoding.GRID)
+    assert differing == encoding.PIXEL_BYTES
+    assert len(encoding.GRID) == 22
+    assert {64 * side for size in encoding.GRID for side in size} == set(range(64, 513, 64))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_runs(case: tuple[Any, ...], little: Path) -> None:
+    """Stores of each backend, encoding and size are written, read and weighed."""
+    for name in ("EncodedWrite.time_write_6mib", "EncodedRead.time_shuffled_6mib"):
+        assert run(benchmark_of(f"encoding.{name}", case))["samples"][0] > 0
+    ratio = run(benchmark_of("encoding.EncodedUsage.track_ratio", case))
+    (path,) = (path for path in little.iterdir() if path.name.startswith(case[0]))
+    with storage_impl.open_store(path) as store:
+        assert store.encoding == case[1]
+        assert (store.image_shape is None) == (case[2] == "64 to 512")
+        pixels = sum(image.nbytes for image in store.read_many()[0])
+        assert ratio == store.disk_usage().allocated / pixels
+
+
+def test_png_files_are_png_files(little: Path) -> None:
+    """The png backend takes no other encoding: n/a."""
+    assert benchmark_of("encoding.EncodedRead.time_read_20", ("png", "jpeg", 256)).do_setup()
+
+
+@pytest.mark.parametrize("case", list(product(encoding.ENCODINGS, encoding.SIZES)))
+def test_pillow_alone(case: tuple[Any, ...], little: Path) -> None:
+    """The floor, and a folder of files, handle all images."""
+    for name in ("PillowAlone.time_encode_6mib", "PillowAlone.time_decode_6mib"):
+        run(benchmark_of(f"encoding.{name}", case))
+    if case[0] != "raw":
+        run(benchmark_of("encoding.Folder.time_read_6mib", case))
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        ("EncodedRead.time_read_6mib", ("lmdb", "png", 256)),
+        ("EncodedRead.time_read_20", ("hdf5", "jpeg", "64 to 512")),
+        ("EncodedWrite.time_write_6mib", ("hdf5", "raw", "64 to 512")),
+        ("EncodedWrite.time_write_6mib", ("lmdb", "jpeg", 32)),
+    ],
+)
+def test_wrong_pixels_have_no_figure(
+    name: str, case: tuple[Any, ...], little: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not what was written fails before anything is timed."""
+    benchmark = benchmark_of(f"encoding.{name}", case)
+    read_many = storage_impl.ImageStore.read_many
+
+    def wrong(store: Any) -> Any:
+        images, labels = read_many(store)
+        return [255 - image for image in images], labels
+
+    monkeypatch.setattr(storage_impl.ImageStore, "read_many", wrong)
+    with pytest.raises(RuntimeError, match="not what was written"):
+        benchmark.do_setup()
+    benchmark.do_teardown()
+
+
+@pytest.mark.parametrize("name", ["PillowAlone.time_decode_6mib", "Folder.time_read_6mib"])
+def test_wrong_files_have_no_figure(
+    name: str, little: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Pillow makes of the files is compared, too."""
+    encode = encoding.encode
+    monkeypatch.setattr(encoding, "encode", lambda image, kind: encode(255 - image, kind))
+    benchmark = benchmark_of(f"encoding.{name}", ("png", 256))
+    with pytest.raises(RuntimeError, match="not what was written"):
+        benchmark.do_setup()
+    benchmark.do_teardown()
+
+
+def test_files_of_a_folder_are_stored_as_they_are(
+    little: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store of JPEG files holds the very bytes of one's own; others are encoded."""
+    folder = tmp_path_factory.mktemp("photos")
+    images = datasets.synthetic.photos([(40, 60), (64, 48), (50, 50)])
+    own = set()
+    for number, image in enumerate(images[:2]):
+        file = io.BytesIO()
+        Image.fromarray(image).convert("L" if number else "RGB").save(file, "JPEG", quality=71)
+        (folder / f"{number}.jpg").write_bytes(file.getvalue())
+        own.add(file.getvalue())
+    Image.fromarray(images[2]).save(folder / "2.png")
+    Image.fromarray(np.full((8, 8), 51_234, np.uint16)).save(folder / "deep.png")
+    monkeypatch.setenv(datasets.VARIABLE, str(folder))
+    monkeypatch.setattr(encoding, "GRID", ((1, 1),) * 5)
+    case = ("hdf5", "jpeg", "64 to 512")
+    run(benchmark_of("encoding.EncodedRead.time_read_20", case))
+    run(benchmark_of("encoding.EncodedWrite.time_write_6mib", case))
+    (path,) = (path for path in little.iterdir() if path.name.startswith("hdf5-jpeg"))
+    with storage_impl.open_store(path) as store:
+        stored = {store.read_encoded(index)[0] for index in range(len(store))}
+    assert len(stored) == 3
+    assert own < stored
+
+
+# Bytes of files over those of the pixels, of photographs of 256 pixels a side.
+PHOTOGRAPHS = {"png": 0.52, "jpeg": 0.09, "webp": 0.43}
+
+
+def test_synthetic_photos_take_the_bytes_of_photographs() -> None:
+    """What the encodings make of them is what they make of photographs, within 12%."""
+    photos = datasets.synthetic.photos([(256, 256)] * 12)
+    for name, expected in PHOTOGRAPHS.items():
+        found = [len(encoding.encode(photo, name)) / photo.size for photo in photos]
+        assert np.mean(found) == pytest.approx(expected, rel=0.12), name
+
+
+def test_synthetic_photos_are_the_same_everywhere() -> None:
+    """They have the sizes that were asked for, differ, and do not change."""
+    sizes = [(64, 128), (128, 64), (128, 128), (1, 3)]
+    photos = datasets.synthetic.photos(sizes)
+    assert [photo.shape for photo in photos] == [(*size, 3) for size in sizes]
+    for one, other in zip(photos, datasets.synthetic.photos(sizes), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(photos[0][:, :64], photos[1][:64])
