@@ -15,7 +15,7 @@ from .workload import Shape, same
 
 SHAPE: Shape = (12, 12, 3)
 COUNT = 200
-WORKERS = 4
+WORKERS = 4 if FULL else 2
 
 _inherited: list[ImageStore] = []
 
@@ -41,7 +41,7 @@ def read(first: int) -> bool:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_pool(tmp_path: Path, backend: str, tally: Tally, method: str) -> None:
-    """Four workers and their parent read at once, from one store opened before they started."""
+    """Workers and their parent read at once, from one store opened before they started."""
     path = tmp_path / "store"
     with storage_impl.create_store(path, backend, image_shape=SHAPE, durable=False) as store:
         store.write_many(images_of(COUNT, SHAPE), labels_of(COUNT))
