@@ -235,3 +235,37 @@ class Writer(Worker):
         shutil.rmtree(self.store.path)
         with suppress(storage_impl.WriteFailedError):
             self.store.close()
+
+
+class ImageFiles:
+    """A folder of PNG files as torch asks for one by one: what a tutorial would write.
+
+    Parameters
+    ----------
+    path : Path
+        What `write` made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.files = sorted(path.iterdir())
+
+    @staticmethod
+    def write(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+        """Write each image to a file named by its index and label."""
+        from PIL import Image
+
+        path.mkdir()
+        for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            Image.fromarray(image).save(path / f"{index:08d}_{label}.png")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        import torch
+        from PIL import Image
+
+        file = self.files[index]
+        with Image.open(file) as image:
+            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        return pixels, int(file.stem.partition("_")[2])

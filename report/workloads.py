@@ -451,12 +451,15 @@ _LARGE = r"[( ](100000|200000|512)\)"
 RUN = {
     "quick": rf"^(?!.*{_LARGE})(calibration|disk_usage|many_images|single_image|startup\.OpenStore"
     r"|access_patterns\.(ReadLabels|ReadBatches.*shuffled', 256)|floor\.(?!Memory|Png\.))",
-    "full": rf"^(?!.*{_LARGE})",
+    "full": rf"^(?!loaders\.)(?!.*{_LARGE})",
     "large": rf"{_LARGE}|^calibration\.",
 }
 
 # What `tox run -e others` measures: plain code for all stores, those of further packages too.
 OTHERS = (r"^calibration\.", rf"^(?!.*{_LARGE})plain_stores\.")
+
+# What `tox run -e loaders-bench` measures.
+LOADERS = (r"^calibration\.", r"^loaders\.")
 
 # What `tox run -e versions` varies.
 LIBRARIES = ("numpy", "Pillow", "lmdb", "h5py")

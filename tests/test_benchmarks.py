@@ -82,6 +82,11 @@ SYNC = (
 WORK = ([BACKENDS, [repr(name) for name in counting.OPERATIONS]], ["backend", "operation"])
 PLAIN_WORK = ([BACKENDS, [repr(name) for name in work.PLAIN_OPERATIONS]], WORK[1])
 
+LOADERS = (
+    [[*BACKENDS, "'files'"], ["'0'", "'2 fork'", "'2 spawn'", "'2 forkserver'"]],
+    ["store", "workers"],
+)
+
 # Results are kept under these names for years: a name that changes ends its history.
 EXPECTED = {
     "access_patterns.ReadBatches.time_read_10000": (
@@ -173,6 +178,15 @@ EXPECTED = {
     "plain_stores.PlainWrite.time_write": PLAIN_COUNTS,
     "single_image.ReadOne.time_read_100": ONE,
     "single_image.WriteOne.time_write": ONE,
+    "loaders.LoaderCalls.time_epoch_10000": (
+        [BACKENDS, ["'batch'", "'one by one'"]],
+        ["backend", "asked"],
+    ),
+    "loaders.LoaderEpoch.time_epoch_10000": LOADERS,
+    "loaders.LoaderStart.time_first_256": LOADERS,
+    "shards.OpenIndex.time_open": ([["10", "1000", "100000"]], ["shards"]),
+    "shards.ReadShards.time_read_10000": ([BACKENDS, ["1", "8"]], ["backend", "shards"]),
+    "shards.WriteShards.time_write_2000": ([BACKENDS, ["1", "2"]], ["backend", "workers"]),
     "startup.ImportBackend.timeraw_import": ONE,
     "startup.ImportPackage.timeraw_import": NONE,
     "startup.OpenStore.time_open": ([BACKENDS, ["1", "1000", "10000"]], ["backend", "count"]),
@@ -224,7 +238,8 @@ EXPECTED = {
     "work.SystemCalls.track_syncs": WORK,
     "work.SystemCalls.track_syscalls": WORK,
 }
-COUNTED = {name for name in EXPECTED if name.startswith("work.")}  # tests/test_work.py runs these
+# What tests/test_work.py runs, and tests/test_loader_benchmarks.py where torch is installed.
+COUNTED = {name for name in EXPECTED if name.startswith(("work.", "loaders."))}
 WRITES = [name for name in EXPECTED if ".time_write" in name or ".time_append" in name]
 
 

@@ -8,6 +8,7 @@ site.
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from asv import environment
@@ -25,15 +26,15 @@ SPACE = 2 << 30  # bytes; the packages take about 400 MB
 
 def main(given: list[str]) -> int:
     """Measure; return the exit code."""
-    return runner.unless_obstructed(lambda: run(given))
+    return runner.unless_obstructed(lambda: run(given, PACKAGES, OTHERS))
 
 
-def run(given: list[str]) -> int:
+def run(given: list[str], listed: Path, benchmarks: Iterable[str]) -> int:
     """Make the environment, measure in it and publish; return the exit code."""
     options = make_argparser()[0].parse_args(["run", "--show-stderr", *given])
-    options.bench = options.bench or list(OTHERS)
+    options.bench = options.bench or list(benchmarks)
     conf = Config.load()
-    packages = with_wheels(load_json(PACKAGES, js_comments=True))
+    packages = with_wheels(load_json(listed, js_comments=True), listed)
     conf.matrix["req"] |= {name: [version] for name, version in packages.items()}
     before = results.result_files(conf.results_dir)
     runner.remember_machine(options.machine)
@@ -59,7 +60,7 @@ WOULD_INSTALL = (
 )
 
 
-def with_wheels(packages: dict[str, str]) -> dict[str, str]:
+def with_wheels(packages: dict[str, str], listed: Path) -> dict[str, str]:
     """Return the packages that have a wheel for this Python and platform, and name the others.
 
     Raises
@@ -73,11 +74,11 @@ def with_wheels(packages: dict[str, str]) -> dict[str, str]:
         if pip.returncode == 0:
             found[name] = version
         else:
-            print(f"{name} {version} has no wheel here: its store is n/a.", flush=True)
+            print(f"{name} {version} has no wheel here: what needs it is n/a.", flush=True)
     if not found:
         raise obstacles.ObstacleError(
             f"pip found none of {', '.join(packages)}, and nothing was measured. Check the "
-            f"network, and the versions in {PACKAGES}."
+            f"network, and the versions in {listed}."
         )
     return found
 
