@@ -152,7 +152,7 @@ WORKLOADS = (
     ),
     Workload(
         "disk",
-        "Little disk",
+        "Disk space",
         "what a store of 10,000 images takes on the disk, as du counts it",
         Source(BYTES["allocated"], where=_MANY),
         BYTES_PER_IMAGE,
@@ -162,11 +162,11 @@ WORKLOADS = (
 SECTIONS = (
     Section(
         "count",
-        "How many images",
+        "Number of images",
         (
             Chart(
                 "store",
-                "Time to store",
+                "Time to write",
                 "One call writes all images into an empty store; nothing is synced.",
                 *("count", "images", "time", SECONDS),
                 (Source(_WRITE_MANY),),
@@ -179,25 +179,18 @@ SECTIONS = (
                 (Source(_READ_MANY),),
             ),
             Chart(
-                "store-and-read",
-                "Store and read together",
-                "The two charts before in one.",
-                *("count", "images", "time", SECONDS),
-                (Source(_WRITE_MANY, "store"), Source(_READ_MANY, "read")),
-            ),
-            Chart(
                 "single",
                 "One image",
                 "A call for each image, to or from a store that is open.",
                 *("", "", "time an image", PER_IMAGE),
                 (
-                    Source("single_image.WriteOne.time_write", "store"),
+                    Source("single_image.WriteOne.time_write", "write"),
                     Source("single_image.ReadOne.time_read_100", "read"),
                 ),
             ),
             Chart(
                 "disk",
-                "Bytes on disk",
+                "Disk space",
                 "Of a store that one call wrote: allocated is what du counts, and apparent is "
                 "the sum of the files' lengths.",
                 *("count", "images", "bytes an image", BYTES_PER_IMAGE),
@@ -210,11 +203,11 @@ SECTIONS = (
     ),
     Section(
         "size",
-        "Which size",
+        "Image size",
         (
             Chart(
                 "size-write",
-                "Time to store, by size",
+                "Time to write, by size",
                 "6 MiB of pixels by one call, whatever their size: the larger, the fewer images.",
                 *("side", "pixels a side", "time", SECONDS),
                 (Source("image_size.WriteSize.time_write_6mib"),),
@@ -228,7 +221,7 @@ SECTIONS = (
             ),
             Chart(
                 "size-disk",
-                "Bytes on disk, by size",
+                "Disk space, by size",
                 "What the store takes on the disk over the bytes of its pixels: 1 is raw.",
                 *("side", "pixels a side", "stored / raw", RATIO),
                 (Source("image_size.SizeOnDisk.track_ratio"),),
@@ -237,7 +230,7 @@ SECTIONS = (
     ),
     Section(
         "access",
-        "Which order",
+        "Access order",
         (
             Chart(
                 "batches",
@@ -265,7 +258,7 @@ SECTIONS = (
             ),
             Chart(
                 "latency",
-                "How long single reads take",
+                "Latency of single reads",
                 "One image at random in 10,000: what half of the calls, 95% and 99% stay under.",
                 *("", "of the calls", "time an image", PER_IMAGE),
                 (
@@ -285,7 +278,7 @@ SECTIONS = (
     ),
     Section(
         "concurrency",
-        "How many at once",
+        "Concurrency",
         (
             Chart(
                 "threads",
@@ -346,7 +339,7 @@ SECTIONS = (
     ),
     Section(
         "cold",
-        "Cold and warm",
+        "Cold cache",
         (
             Chart(
                 "cold-many",
@@ -385,7 +378,7 @@ SECTIONS = (
     ),
     Section(
         "durability",
-        "Power cuts",
+        "Durability",
         (
             Chart(
                 "durable-one",

@@ -131,9 +131,10 @@ def build(
     for _, group in groupby(results, key=lambda result: (result.machine, result.commit)):
         together = []
         for result in group:
-            index.add(result)
+            page = figures.page_of(result)
+            index.add(result, page)
             together.append(result)
-            write(data, figures.page_of(result), result.machine, result.environment, result.commit)
+            write(data, page, result.machine, result.environment, result.commit)
         write(data, figures.versions_of(together), together[0].machine, together[0].commit)
     content = index.content(project, backends(benchmarks), tags)
     (data / "index.js").write_text(script("index", {**content, "plotly": library is not None}))
@@ -186,8 +187,8 @@ class Index:
         self.datasets: dict[str, None] = {}
         self.machines: dict[str, dict[str, Any]] = {}
 
-    def add(self, result: Result) -> None:
-        """Add the results of a machine, an environment and a commit."""
+    def add(self, result: Result, page: Mapping[str, Any]) -> None:
+        """Add the results of a machine, an environment and a commit, and what is shown of them."""
         self.commits[result.commit] = result.date
         self.datasets.update(dict.fromkeys(result.datasets))
         machine = self.machines.setdefault(
@@ -196,7 +197,11 @@ class Index:
         environment = machine["environments"].setdefault(
             result.environment, {"versions": result.versions, "results": {}}
         )
-        environment["results"][result.commit] = list(result.datasets)
+        # By dataset, how many charts have figures: the page opens on a result that has most of them.
+        environment["results"][result.commit] = {
+            name: sum(map(bool, dataset["charts"].values()))
+            for name, dataset in page["datasets"].items()
+        }
 
     def content(self, project: str, backends: list[str], tags: Mapping[str, str]) -> dict[str, Any]:
         """Return all of it for the page: the commits oldest first."""
@@ -207,6 +212,7 @@ class Index:
             "project": project,
             "backends": backends,
             "datasets": datasets,
+            "enough": figures.ENOUGH,
             "workloads": [
                 {name: getattr(workload, name) for name in ("id", "title", "what", "unit")}
                 for workload in WORKLOADS
@@ -240,9 +246,9 @@ class Index:
                                 [
                                     place[commit],
                                     identity(name, environment, commit),
-                                    [datasets.index(dataset) for dataset in measured],
+                                    {datasets.index(name): each for name, each in charts.items()},
                                 ]
-                                for commit, measured in found["results"].items()
+                                for commit, charts in found["results"].items()
                             ],
                         }
                         for environment, found in sorted(machine["environments"].items())

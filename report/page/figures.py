@@ -15,6 +15,9 @@ from report.results import BUNDLED, Benchmark, Figure, Result
 from report.workloads import CALIBRATION, SECTIONS, WORKLOADS, Chart, Source, Workload
 
 FACTOR = 1.1  # from which on asv compare calls a difference a change
+# From so many samples on, two of them are the ends of an interval of 99% for the median:
+# 2 * 0.5**8 < 0.01. Of fewer, asv's interval is a guess about what the samples are drawn from.
+ENOUGH = 8
 FACTS = (*BUNDLED, "file system", "page cache", "kernel")  # in this order
 
 Measured = Mapping[str, Benchmark]
@@ -112,16 +115,48 @@ def verdict(workload: Workload, measured: Measured) -> dict[str, dict[str, Any]]
             floor = floor_of(workload, backend, parameters, images, measured)
             if floor:
                 cells[backend]["floor"] = rounded(found[backend][0] / floor)
-    if found:
-        best = min(found, key=lambda backend: found[backend][0])
-        for backend, (_, figure) in found.items():
-            alike = "noise" if figure.varies else "same"
-            differs = figure.differs(found[best][1])
-            word = {True: "worse", False: alike, None: "unknown"}[differs]
-            cells[backend]["verdict"] = "best" if backend == best else word
-        if len(found) == 1:
-            cells[best]["verdict"] = "only"
+    for backend, word in judged(found).items():
+        cells[backend]["verdict"] = word
     return cells
+
+
+def judged(found: Mapping[str, tuple[float, Figure]]) -> dict[str, str]:
+    """Return by backend how its cost compares with the lowest.
+
+    Parameters
+    ----------
+    found : dict
+        By backend, the cost of an image and the figure that it is taken from.
+
+    Returns
+    -------
+    dict of str to str
+        "best" is told apart from all others, and "worse" from the lowest; "close" is not, and
+        "few" has too few samples. "same" is counted and equal; "only" has nothing beside it.
+    """
+    if not found:
+        return {}
+    lowest = min(found, key=lambda backend: found[backend][0])
+    if len(found) == 1:
+        return {lowest: "only"}
+    words = {
+        backend: compared(figure, found[lowest][1], cost / (found[lowest][0] or math.nan))
+        for backend, (cost, figure) in found.items()
+        if backend != lowest
+    }
+    alike = [word for word in ("few", "close", "same") if word in words.values()]
+    return {backend: words.get(backend, alike[0] if alike else "best") for backend in found}
+
+
+def compared(figure: Figure, lowest: Figure, factor: float) -> str:
+    """Return how a figure compares with the lowest, which it is `factor` times of."""
+    differs = figure.differs(lowest)
+    if not figure.varies:
+        return "worse" if differs else "same"
+    if differs and not factor < FACTOR:  # two runs of the same code differ by as much
+        return "worse"
+    enough = min(figure.repeat or 0, lowest.repeat or 0) >= ENOUGH
+    return "close" if enough else "few"
 
 
 def floor_of(

@@ -213,7 +213,7 @@ def test_best(page: "Page") -> None:
     for row in ROWS:
         costs = {backend: float(cells[row, backend]["value"]) for backend in BACKENDS}
         best = [backend for backend in BACKENDS if cells[row, backend]["verdict"] == "best"]
-        assert best == [min(costs, key=lambda backend: costs[backend])]
+        assert best in ([], [min(costs, key=lambda backend: costs[backend])])
     assert cells["read", "hdf5"]["verdict"] == "best"
     assert cells["read", "png"]["verdict"] == "worse"
 
@@ -339,7 +339,7 @@ def test_scale_and_versions(visits: Visits, stored: Stored) -> None:
     page = open_page(visits, stored, "library=lmdb&workload=read")
     drawn(page)
     said = page.inner_text("#versions")
-    assert "2.0 times faster with lmdb 2.1.1 than with 1.4.1" in said
+    assert "LMDB 2.0× faster with lmdb 2.1.1 than with 1.4.1" in said
     assert re.search(
         r"Calibration: CPU 2[67]\.\d ms to 27\.\d ms, disk 3\.\d+ ms to 3\.\d+ ms", said
     )
@@ -349,11 +349,11 @@ def test_scale_and_versions(visits: Visits, stored: Stored) -> None:
         drawn(page)
         assert picture(page, "versions") != shown
     assert "3.13.0" in page.inner_text("#versions")
-    assert "times faster" not in page.inner_text("#versions")
-    pressed = page.locator("#chart-store [data-scale][aria-pressed=true]")
+    assert "faster" not in page.inner_text("#versions")
+    pressed = page.locator("#contents [data-scale][aria-pressed=true]")
     other = {"log": "linear", "linear": "log"}[str(pressed.get_attribute("data-scale"))]
     shown = picture(page, "store")
-    page.click(f"#chart-store [data-scale={other}]")
+    page.click(f"#contents [data-scale={other}]")
     drawn(page)
     assert chosen(page)["scale"] == other
     assert pressed.get_attribute("data-scale") == other
@@ -397,7 +397,7 @@ def test_every_chart_has_its_table_and_downloads(page: "Page") -> None:
     """The table has the points, and what is downloaded parses and says what the table says."""
     page.eval_on_selector_all("details", "all => all.forEach(one => one.open = true)")
     charts = page.eval_on_selector_all("figure.chart", "all => all.map(one => one.id)")
-    assert {"chart-store", "chart-read", "chart-store-and-read", "chart-disk"} <= set(charts)
+    assert {"chart-store", "chart-read", "chart-disk"} <= set(charts)
     for chart in charts:
         within = f"#{chart}"
         assert page.locator(f"{within} .plot .main-svg").count() > 0, chart
@@ -534,7 +534,7 @@ def test_partial(visits: Visits, publish: Callable[..., Stored]) -> None:
     assert {cells["disk", backend]["state"] for backend in BACKENDS} == {"missing"}
     assert "NaN" not in page.inner_text("main")
     assert page.locator("#chart-disk .plot .main-svg").count() == 0
-    assert "disk_usage" in " ".join(page.locator("p.notice").all_inner_texts())
+    assert "Disk space" in " ".join(page.locator("p.missing").all_inner_texts())
 
 
 def test_one_commit_of_one_environment(visits: Visits, publish: Callable[..., Stored]) -> None:
@@ -552,8 +552,8 @@ def test_one_commit_of_one_environment(visits: Visits, publish: Callable[..., St
     assert {cell["state"] for cell in cells.values()} == {"measured"}
     assert {backend: cells["read", backend]["verdict"] for backend in BACKENDS} == {
         "png": "worse",
-        "lmdb": "noise",
-        "hdf5": "best",
+        "lmdb": "close",
+        "hdf5": "close",
     }
 
 

@@ -24,12 +24,13 @@ const SCALES = {
 };
 const VERDICTS = {
   best: ["✓ best", "mark"],
-  noise: ["≈ within noise", "mark"],
+  close: ["cannot tell", "none"],
   same: ["= the same", "mark"],
   worse: [""],
   only: ["the only one", "none"],
-  unknown: ["noise unknown", "none"],
+  few: ["too few samples", "none"],
 };
+const COMPLETE = 0.6; // part of the charts that a result has, if it is no partial one
 const CONTROLS = ["machine", "dataset", "environment", "commit", "library", "workload"];
 
 let index;
@@ -80,6 +81,9 @@ function amount(value, unit, [factor, name] = unitFor(value, UNITS[unit])) {
 
 const readable = (value) =>
   (typeof value === "number" ? value.toLocaleString("en") : String(value));
+// The names of the backends are those of formats.
+const shown = (backend) =>
+  (index.backends.includes(backend) ? backend.toUpperCase() : String(backend));
 const sampled = (number) => `${number} ${number === 1 ? "sample" : "samples"}`;
 const day = (date) => new Date(date).toISOString().slice(0, 10);
 const newerFirst = (a, b) => b.localeCompare(a, "en", { numeric: true });
@@ -142,12 +146,13 @@ const completeView = ({ machine, dataset, environment, row }) => complete({
 // What there is of a machine: a row for each environment and commit.
 const rowsOf = (machine) =>
   machine.environments.flatMap((environment) =>
-    environment.results.map(([place, key, datasets]) => ({
+    environment.results.map(([place, key, charts]) => ({
       environment,
       key,
       place,
       commit: index.commits[place],
-      datasets: datasets.map((number) => index.datasets[number]),
+      datasets: Object.keys(charts).map((number) => index.datasets[number]),
+      charts: (dataset) => charts[index.datasets.indexOf(dataset)] ?? 0,
     })));
 
 // In how many libraries an environment has the newest version of all.
@@ -170,13 +175,17 @@ function resolve(want) {
   rows = rows.filter((row) => row.datasets.includes(dataset));
   const environments = unique(rows.map((row) => row.environment));
   const score = newness(environments);
-  const { place } = newestOf(rows);
+  // The newest commit of which most is measured, of what was ever measured.
+  const most = Math.max(...rows.map((row) => row.charts(dataset)));
+  const isPartial = (row) => row.charts(dataset) < COMPLETE * most;
+  const { place } = newestOf(rows.filter((row) => !isPartial(row)));
   const environment = environments.find(({ name }) => name === want.environment) ??
-    unique(rows.filter((row) => row.place === place).map((row) => row.environment))
-      .toSorted((a, b) => score(b) - score(a))[0];
+    unique(rows.filter((row) => row.place === place && !isPartial(row))
+      .map((row) => row.environment)).toSorted((a, b) => score(b) - score(a))[0];
   rows = rows.filter((row) => row.environment === environment).sort((a, b) => b.place - a.place);
-  const row = rows.find(({ commit }) => commit.hash === want.commit) ?? rows[0];
-  return { machine, datasets, dataset, environments, environment, rows, row };
+  const row = rows.find(({ commit }) => commit.hash === want.commit) ??
+    rows.find((each) => !isPartial(each)) ?? rows[0];
+  return { machine, datasets, dataset, environments, environment, rows, row, isPartial };
 }
 
 function fill(id, options, value) {
@@ -298,27 +307,37 @@ function lineSwatch(place) {
 function legend(backends, lines) {
   const named = lines.length > 1 ? lines : [];
   return element("p", { class: "legend" },
-    ...backends.map((backend) => element("span", {}, swatch(backend), backend)),
+    ...backends.map((backend) => element("span", {}, swatch(backend), shown(backend))),
     ...named.map((line, place) => element("span", {}, lineSwatch(place), line)));
 }
 
-function summary(cells) {
+function summary(workload, cells) {
   const measured = Object.entries(cells).filter(([, { verdict }]) => verdict)
     .sort(([, a], [, b]) => a.cost[0] - b.cost[0]);
   if (!measured.length) return "";
   const [[best, first], ...others] = measured;
-  if (!others.length) return `Only ${best} was measured.`;
-  const close = others.filter(([, { verdict }]) => verdict === "noise").map(([name]) => name);
-  if (close.length) return `${[best, ...close].join(" or ")}: no difference beyond the noise.`;
-  const equal = others.filter(([, { verdict }]) => verdict === "same").map(([name]) => name);
-  if (equal.length) return `${[best, ...equal].join(" or ")}: the same.`;
+  if (!others.length) return `Only ${shown(best)} was measured.`;
+  const like = others.filter(([, { verdict }]) => verdict === first.verdict)
+    .map(([name]) => shown(name));
+  const names = [shown(best), ...like];
+  if (first.verdict === "few") return `Too few samples to tell ${names.join(" from ")}.`;
+  if (first.verdict === "close") return `Cannot tell ${names.join(" from ")}.`;
+  if (first.verdict === "same") return `${names.join(" and ")}: the same.`;
   const [next, second] = others[0];
   const factor = second.cost[0] / first.cost[0];
-  const less = factor < 1.5 ? `${Number((100 - 100 / factor).toPrecision(2))}%` :
-    Number.isFinite(factor) ? `${times(factor)} times` : "nothing,";
-  const doubt = second.verdict === "unknown" ? "; too few samples to tell it from noise" : "";
-  return `${best}: ${less} less than ${next}${doubt}.`;
+  const [, less] = comparatives(workload.unit);
+  if (!Number.isFinite(factor)) return `${shown(best)}: nothing.`;
+  return `${shown(best)} ${difference(factor)} ${less} than ${shown(next)}.`;
 }
+
+// What more and less of a unit are called.
+const comparatives = (unit) =>
+  ({ size: ["larger", "smaller"], ratio: ["larger", "smaller"] }[UNITS[unit]] ??
+    ["slower", "faster"]);
+
+// A factor above 1 in words: a few per cent of the larger one, or how many times.
+const difference = (factor) =>
+  (factor < 1.5 ? `${Number((100 - 100 / factor).toPrecision(2))}%` : `${times(factor)}×`);
 
 function verdictCell(workload, backend, found, scale) {
   const attributes = { "data-backend": backend };
@@ -329,19 +348,22 @@ function verdictCell(workload, backend, found, scale) {
   }
   const [value, low, high, samples] = found.cost;
   const [word, style] = VERDICTS[found.verdict];
-  const interval = low === null ? "" :
-    `99%: ${amount(low, workload.unit)} to ${amount(high, workload.unit)}, `;
+  const facts = [
+    low !== null && `99%: ${amount(low, workload.unit)} to ${amount(high, workload.unit)}`,
+    samples !== null && sampled(samples),
+    found.floor !== undefined && `${times(found.floor)} × floor`,
+  ];
   return element("td", {
     ...attributes,
     "data-state": "measured",
     "data-value": value,
     "data-floor": found.floor,
     "data-verdict": found.verdict,
-    title: samples === null ? undefined : `${interval}${sampled(samples)}`,
+    title: facts.filter(Boolean).join(", ") || undefined,
   },
   element("span", { class: "cost" }, amount(value, workload.unit, scale)),
-  word && element("span", { class: style }, ` ${word}`),
-  found.floor === undefined ? "" : element("small", {}, `${times(found.floor)} × floor`));
+  word && element("span", { class: style },
+    found.verdict === "few" ? ` ${sampled(samples)}` : ` ${word}`));
 }
 
 function drawVerdict(choice, verdict) {
@@ -356,13 +378,14 @@ function drawVerdict(choice, verdict) {
     return element("tr", { "data-workload": workload.id },
       element("th", { scope: "row" }, workload.title, element("small", {}, workload.what)),
       ...backends.map((backend) => verdictCell(workload, backend, cells[backend], scale)),
-      element("td", { class: "summary" }, summary(cells)));
+      element("td", { class: "summary" }, summary(workload, cells)));
   });
   byId("verdict-table").replaceChildren(
-    element("caption", {}, "What one image costs. Less is better."),
+    element("caption", {}, "Cost of one image. Less is better."),
     element("thead", {}, element("tr", {},
       element("th", { scope: "col" }, "Workload"),
-      ...backends.map((backend) => element("th", { scope: "col" }, swatch(backend), backend)),
+      ...backends.map((backend) =>
+        element("th", { scope: "col" }, swatch(backend), shown(backend))),
       element("th", { scope: "col" }, "In short"))),
     element("tbody", {}, ...body));
   const columns = [
@@ -466,7 +489,7 @@ function hover(chart, point) {
     samples !== null && sampled(samples),
     note,
   ];
-  const first = `<b>${plain(point.backend)}</b> ${plain(unique(what.filter(Boolean)).join(", "))}`;
+  const first = `<b>${plain(shown(point.backend))}</b> ${plain(unique(what.filter(Boolean)).join(", "))}`;
   return [first, ...rows.filter(Boolean).map(plain)].join("<br>");
 }
 
@@ -630,12 +653,8 @@ function chartFigure(chart, points, choice) {
   const measured = points.filter(({ value }) => typeof value === "number");
   const backends = unique(measured.map(({ backend }) => backend));
   if (unique(measured.map(({ panel }) => panel)).length > 1) made.classList.add("wide");
-  if (!points.length) {
-    made.append(notice(`Not measured: ${chart.benchmarks.join(", ")}.`));
-    return made;
-  }
   const failures = points.filter(({ value }) => value === "failed")
-    .map(({ backend, x }) => `${backend}, ${chart.label} ${readable(x)}`);
+    .map(({ backend, x }) => `${shown(backend)}, ${chart.label} ${readable(x)}`);
   if (failures.length) made.append(notice(`Failed: ${unique(failures).join("; ")}.`));
   if (measured.length) {
     made.append(legend(backends, unique(measured.map(({ line }) => line))));
@@ -643,7 +662,7 @@ function chartFigure(chart, points, choice) {
       class: "plot",
       role: "img",
       "aria-label": `${chart.title}: ${chart.y} by ${chart.label || "what is done"}, for ` +
-        `${backends.join(", ")}. The table below has the figures.`,
+        `${backends.map(shown).join(", ")}. The table below has the figures.`,
     }));
   } else if (!failures.length) {
     made.append(notice("Not run."));
@@ -653,11 +672,16 @@ function chartFigure(chart, points, choice) {
   const rows = points.map((point) => columns.map(([name]) => point[name]));
   made.append(element("footer", {},
     element("details", { class: "table" },
-      element("summary", {}, "Table"), table(chart, columns, points)),
-    downloads(chart.id, choice, chart.unit, names, rows),
-    chart.x === "count" && scaleButtons()));
+      element("summary", {}, "Table"), table(chart, columns, points),
+      downloads(chart.id, choice, chart.unit, names, rows))));
   return made;
 }
+
+// The charts of a section without figures take one line.
+const missing = (charts) => (charts.length
+  ? element("p", { class: "missing" },
+    `Not measured: ${charts.map(({ title }) => title).join(", ")}.`)
+  : "");
 
 // -- library versions --------------------------------------------------------------------------
 
@@ -665,8 +689,7 @@ const versionName = (version) => version || "none";
 
 // A point for each version and backend, and again those at which something changed.
 function versionPoints(group, workload, library) {
-  const [more, less] =
-    workload.unit.startsWith("bytes") ? ["larger", "smaller"] : ["slower", "faster"];
+  const [more, less] = comparatives(workload.unit);
   const changed = [];
   const points = Object.entries(group.lines[workload.id]).flatMap(([backend, cells]) =>
     cells.flatMap((found, place) => {
@@ -676,10 +699,11 @@ function versionPoints(group, workload, library) {
       if (change) {
         const [factor, from] = change;
         const before = versionName(group.versions[from]);
-        const words =
-          factor > 1 ? `${times(factor)} times ${more}` : `${times(1 / factor)} times ${less}`;
+        const words = factor > 1
+          ? `${times(factor)}× ${more}`
+          : `${times(1 / factor)}× ${less}`;
         point.note = `${words} than with ${before}`;
-        const text = `${backend}: ${words} with ${library} ${point.x} than with ${before}.`;
+        const text = `${shown(backend)} ${words} with ${library} ${point.x} than with ${before}.`;
         changed.push({ ...point, factor, text });
       }
       return [point];
@@ -703,7 +727,7 @@ async function drawVersions(choice, want, ofTurn) {
   // The chosen commit, or the nearest before it that several environments measured, or after it.
   const several = (place) => choice.machine.environments.filter(({ results }) =>
     results.some(([at, , numbers]) =>
-      at === place && numbers.includes(index.datasets.indexOf(choice.dataset)))).length > 1;
+      at === place && index.datasets.indexOf(choice.dataset) in numbers)).length > 1;
   const places = Object.keys(choice.machine.files).map(Number).filter(several)
     .sort((a, b) => a - b);
   const place = places.findLast((at) => at <= choice.row.place) ?? places[0] ?? choice.row.place;
@@ -802,7 +826,8 @@ function drawControls(choice) {
   const named = environmentNames(choice.environments);
   const environments = choice.environments.map((each) => [each.name, named(each)]);
   fill("environment", environments, choice.environment.name);
-  const commits = choice.rows.map(({ commit }) => [commit.hash, commitName(commit)]);
+  const commits = choice.rows.map((row) =>
+    [row.commit.hash, `${commitName(row.commit)}${choice.isPartial(row) ? ", partial" : ""}`]);
   fill("commit", commits, choice.row.commit.hash);
   const link = (id, title) => {
     const made = element("a", { href: `#${new URLSearchParams({ ...wanted(), at: id })}` }, title);
@@ -887,7 +912,18 @@ async function show(want) {
   const notices = [];
   if (!backends.length) notices.push("None of these workloads was measured.");
   if (backends.length === 1) {
-    notices.push(`Only ${backends[0]} was measured: there is nothing to compare it with.`);
+    notices.push(`Only ${shown(backends[0])} was measured: there is nothing to compare it with.`);
+  }
+  if (choice.isPartial(choice.row)) {
+    const all = index.sections.flatMap((section) => section.charts).length;
+    notices.push(`A partial run: it has figures for ${choice.row.charts(choice.dataset)} of ` +
+      `${all} charts. Another commit may have more.`);
+  }
+  const few = Object.values(verdict).flatMap(Object.values)
+    .filter((cell) => cell.verdict === "few").map(({ cost: [, , , samples] }) => samples);
+  if (few.length) {
+    notices.push(`No verdict where there are fewer than ${index.enough} samples: some figures ` +
+      `have ${Math.min(...few)}. python -m tox run -e bench-full takes more.`);
   }
   if (result.outdated) {
     const were = result.outdated === 1 ? "benchmark was" : "benchmarks were";
@@ -901,12 +937,16 @@ async function show(want) {
   byId("sections").replaceChildren(...index.sections.map((section) =>
     element("section", { id: section.id, "aria-labelledby": `${section.id}-title` },
       element("h2", { id: `${section.id}-title` }, section.title),
-      element("div", { class: "charts" }, ...section.charts.map((chart) => {
-        const points = charts[chart.id].map(pointOf);
-        const made = chartFigure(chart, points, choice);
-        pictures.push([made, chart, points]);
-        return made;
-      })))));
+      ...(section.charts.some(({ id }) => charts[id].length)
+        ? [element("div", { class: "charts" }, ...section.charts
+          .filter(({ id }) => charts[id].length).map((chart) => {
+            const points = charts[chart.id].map(pointOf);
+            const made = chartFigure(chart, points, choice);
+            pictures.push([made, chart, points]);
+            return made;
+          }))]
+        : []),
+      missing(section.charts.filter(({ id }) => !charts[id].length)))));
   byId("message").hidden = true;
   for (const id of ["choices", "verdict", "contents", "versions"]) byId(id).hidden = false;
   if (want.at) byId(want.at)?.scrollIntoView();
