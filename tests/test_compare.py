@@ -103,7 +103,7 @@ def test_verdict() -> None:
 
 
 def test_verdict_within_noise() -> None:
-    """A backend whose interval overlaps with that of the lowest is not told from it, and there is no best."""
+    """Where the interval of another overlaps with that of the lowest, there is no best."""
     cells = figures.verdict(
         READ_ALL, measured(png=figure(0.8), lmdb=figure(0.021, 0.1), hdf5=figure(0.02))
     )
@@ -127,6 +127,15 @@ def test_verdict_of_single_samples() -> None:
     cells = figures.verdict(READ_ALL, measured(lmdb=figure(9, repeat=1), hdf5=figure(1, repeat=1)))
     assert cells["lmdb"]["verdict"] == "few"
     assert cells["lmdb"]["cost"][1:] == [None, None, 1]
+
+
+def test_verdict_of_few_samples() -> None:
+    """Three samples, whose intervals span everything, give neither a best nor an equal one."""
+    cells = figures.verdict(
+        READ_ALL,
+        measured(png=figure(5.39, 50, 3), lmdb=figure(0.0239, 50, 3), hdf5=figure(0.0088, 50, 3)),
+    )
+    assert {cell["verdict"] for cell in cells.values()} == {"few"}
 
 
 @pytest.mark.parametrize(("value", "said"), [(None, "failed"), (NAN, "not run")])

@@ -197,7 +197,7 @@ class Index:
         environment = machine["environments"].setdefault(
             result.environment, {"versions": result.versions, "results": {}}
         )
-        # By dataset, how many charts have figures: the page opens on a result that has most of them.
+        # By dataset, how many charts have figures: the page opens where most of them do.
         environment["results"][result.commit] = {
             name: sum(map(bool, dataset["charts"].values()))
             for name, dataset in page["datasets"].items()

@@ -339,7 +339,7 @@ def test_scale_and_versions(visits: Visits, stored: Stored) -> None:
     page = open_page(visits, stored, "library=lmdb&workload=read")
     drawn(page)
     said = page.inner_text("#versions")
-    assert "LMDB 2.0× faster with lmdb 2.1.1 than with 1.4.1" in said
+    assert "LMDB 2.0\N{MULTIPLICATION SIGN} faster with lmdb 2.1.1 than with 1.4.1" in said
     assert re.search(
         r"Calibration: CPU 2[67]\.\d ms to 27\.\d ms, disk 3\.\d+ ms to 3\.\d+ ms", said
     )
