@@ -538,7 +538,7 @@ def test_partial(visits: Visits, publish: Callable[..., Stored]) -> None:
 
 
 def test_one_commit_of_one_environment(visits: Visits, publish: Callable[..., Stored]) -> None:
-    """The results of a first run are a page; a difference within noise is called that."""
+    """The results of a first run are a page; what cannot be told apart is not ranked."""
 
     def change(name: str, parameters: dict[str, str], value: float) -> float | None:
         if name != READ:
