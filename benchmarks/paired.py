@@ -12,18 +12,29 @@ import time
 from typing import Any
 
 
+def suite_of(name: str) -> Any:
+    """Return the suite of a benchmark."""
+    module, kind, _ = name.split(".")
+    return getattr(importlib.import_module(f"benchmarks.{module}"), kind)()
+
+
+def make_caches(names: list[str]) -> None:
+    """Make in the current directory what benchmarks share, each kind of it once."""
+    made = set()
+    for name in names:
+        suite = suite_of(name)
+        if suite.setup_cache.__qualname__ not in made:
+            suite.setup_cache()
+            made.add(suite.setup_cache.__qualname__)
+
+
 class Timer:
     """One benchmark with its parameters."""
 
-    def __init__(self, name: str, parameters: list[Any], cached: set[str]) -> None:
-        module, kind, method = name.split(".")
-        self._suite: Any = getattr(importlib.import_module(f"benchmarks.{module}"), kind)()
+    def __init__(self, name: str, parameters: list[Any]) -> None:
+        self._suite = suite_of(name)
         self._parameters = parameters
-        made = self._suite.setup_cache.__qualname__
-        if made not in cached:
-            self._suite.setup_cache()
-            cached.add(made)
-        self._method = getattr(self._suite, method)
+        self._method = getattr(self._suite, name.rpartition(".")[2])
         self.sample()  # nothing is warm before
 
     def sample(self) -> float:
@@ -38,23 +49,25 @@ class Timer:
 
 
 def main(packages: str, benchmarks: str) -> None:
-    """Answer until there is nothing more to answer."""
+    """Answer until there is nothing more to answer.
+
+    Asked are the caches of some benchmarks, a benchmark to prepare, or null: to time it once.
+    """
     sys.path.insert(0, packages)
     sys.path.append(benchmarks)
     answers, sys.stdout = sys.stdout, sys.stderr
-    cached: set[str] = set()
     timer = None
     for line in sys.stdin:
         asked = json.loads(line)
-        answer: dict[str, Any]
+        answer: dict[str, Any] = {}
         try:
-            if asked:
-                name, parameters = asked
-                timer = Timer(name, parameters, cached)
-                answer = {}
-            else:
+            if asked is None:
                 assert timer is not None
                 answer = {"seconds": timer.sample()}
+            elif "caches" in asked:
+                make_caches(asked["caches"])
+            else:
+                timer = Timer(asked["name"], asked["parameters"])
         except Exception as error:
             answer = {"failed": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)

@@ -7,6 +7,7 @@ rounds say how noisy they are.
 """
 
 import json
+import shutil
 import subprocess
 import tempfile
 import time
@@ -104,8 +105,8 @@ class Side:
             text=True,
         )
 
-    def ask(self, benchmark: tuple[str, tuple[Any, ...]] | None = None) -> float:
-        """Prepare a benchmark, or measure the one that is prepared.
+    def ask(self, asked: dict[str, Any] | None = None) -> float:
+        """Make the caches of some benchmarks, prepare one, or measure the one that is prepared.
 
         Raises
         ------
@@ -114,7 +115,7 @@ class Side:
         """
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(json.dumps(benchmark) + "\n")
+        self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         answer = json.loads(line) if line else {"failed": "the process ended"}
@@ -157,12 +158,20 @@ def measure(
         Told about each round.
     """
     found = {each: Timed(*each, [], []) for each in benchmarks}
+    caches = Path(tempfile.mkdtemp(dir=scratch))
+    side = Side(python, before, caches)
+    try:
+        side.ask({"caches": sorted({name for name, *_ in benchmarks})})
+    except RuntimeError as error:
+        return [each._replace(failed=f"before the change: {error}") for each in found.values()]
+    finally:
+        side.close()
     for number in range(1, rounds + 1):
         say(f"times, round {number} of {rounds}")
         with tempfile.TemporaryDirectory(dir=scratch) as directory:
             places = [Path(directory, name) for name in ("before", "after")]
             for place in places:
-                place.mkdir()
+                shutil.copytree(caches, place)
             sides = [
                 Side(python, packages, place)
                 for packages, place in zip((before, after), places, strict=True)
@@ -180,7 +189,7 @@ def _round(timed: Timed, sides: Sequence[Side], order: Iterable[int], seconds: f
     best = [float("inf")] * 2
     for index in order:
         try:
-            sides[index].ask((timed.benchmark, timed.parameters))
+            sides[index].ask({"name": timed.benchmark, "parameters": timed.parameters})
         except RuntimeError as error:
             return timed._replace(failed=f"{('before', 'after')[index]} the change: {error}")
     turns, start = 0, time.monotonic()

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import select
 import shutil
 from collections.abc import Callable, Iterator
@@ -744,3 +745,39 @@ def test_index_of_more_than_there_is(tmp_path: Path) -> None:
             next(store.batches(8, shuffle=1))
         with pytest.raises(storage_impl.DamagedStoreError):
             next(store.batches(8))
+
+
+# -- docs/scale.md -------------------------------------------------------------------------------
+
+SCALE = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
+
+
+def test_simulation(capsys: pytest.CaptureFixture[str]) -> None:
+    """The arithmetic on the page runs as it stands, and adds up."""
+    (code,) = re.findall(r"```python simulation\n(.*?)```", SCALE, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    shown = capsys.readouterr().out
+    assert "11.6 TB in 2,902 shards" in shown
+    assert names["per_shard"] * names["shards"] >= names["images"]
+    least = names["images"] / names["workers"] / names["rate"]
+    assert max(names["busy"]) >= least
+
+
+@pytest.mark.parametrize("protocol", ["memory", "file"])
+def test_copied_with_fsspec(
+    tmp_path: Path, paths: dict[str, Path], monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    """A dataset that is copied from elsewhere is compared with its index."""
+    fsspec = pytest.importorskip("fsspec", reason="comes with `tox run -e loaders`")
+    monkeypatch.chdir(tmp_path)
+    remote = "/train" if protocol == "memory" else str(tmp_path / "remote" / "train")
+    elsewhere = fsspec.filesystem(protocol)
+    elsewhere.put(str(paths["hdf5"]), remote, recursive=True)
+    elsewhere.get(remote, "cache/train", recursive=True)
+    with storage_impl.open_store("cache/train") as store:
+        store.verify()
+        assert len(store) == COUNT
+        shutil.rmtree(store.shards[1])
+        with pytest.raises(storage_impl.DamagedStoreError):
+            store.verify()
