@@ -116,6 +116,10 @@ def create(kind: type[Backend], path: Path, marker: Marker) -> tuple[Directory, 
         _remove_leftovers(parent)
         directory, lock = _make_aside(parent)
         made = directory.path
+        if marker.durable:
+            # The lock file is the sign of a directory that may be cleared: it must survive a power
+            # cut that anything else in there survives.
+            directory.sync()
         kind.make(directory, marker)
         _marker.write(directory, marker)
         if marker.durable:

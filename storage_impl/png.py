@@ -27,6 +27,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
+import PIL.PngImagePlugin  # noqa: F401 - each image needs it: better here than at the first
 from numpy.typing import NDArray
 
 from storage_impl import codecs

@@ -4,6 +4,12 @@ from tests import test_benchmarks, test_benchmarks_reading, test_benchmarks_writ
 
 # Each has a test of its own for what it does.
 OF_THEIR_OWN = {
+    "loaders.LoaderCalls",
+    "loaders.LoaderEpoch",
+    "loaders.LoaderStart",
+    "shards.OpenIndex",
+    "shards.ReadShards",
+    "shards.WriteShards",
     "calibration.Cpu",
     "calibration.Disk",
     "concurrency.WriteSeveral",

@@ -52,10 +52,10 @@ def test_a_package_without_a_wheel_is_left_out(
         return SimpleNamespace(returncode=int("plyvel==1" in command))
 
     monkeypatch.setattr(subprocess, "run", pip)
-    assert others.with_wheels({"plyvel": "1", "zarr": "3"}) == {"zarr": "3"}
-    assert capsys.readouterr().out == "plyvel 1 has no wheel here: its store is n/a.\n"
+    assert others.with_wheels({"plyvel": "1", "zarr": "3"}, others.PACKAGES) == {"zarr": "3"}
+    assert capsys.readouterr().out == "plyvel 1 has no wheel here: what needs it is n/a.\n"
     with pytest.raises(obstacles.ObstacleError, match="pip found none of plyvel"):
-        others.with_wheels({"plyvel": "1"})
+        others.with_wheels({"plyvel": "1"}, others.PACKAGES)
 
 
 def test_a_run(
@@ -63,7 +63,7 @@ def test_a_run(
 ) -> None:
     """One environment more is made, measured in, and published; what the user adds goes to asv."""
     made, measured = [], []
-    monkeypatch.setattr(others, "with_wheels", lambda packages: {"zarr": packages["zarr"]})
+    monkeypatch.setattr(others, "with_wheels", lambda packages, _: {"zarr": packages["zarr"]})
     environments = others.environment.get_environments
     monkeypatch.setattr(
         others.environment,
@@ -95,7 +95,7 @@ def test_a_run(
 
     monkeypatch.setattr(others, "Config", SimpleNamespace(load=conf))
     monkeypatch.chdir(ROOT)
-    assert others.run(["--quick"]) == 0
+    assert others.run(["--quick"], others.PACKAGES, others.OTHERS) == 0
     ((version,),) = [entry[0] for entry in measured]
     assert measured[0][1:] == (list(workloads.OTHERS), True)
     (requirements,) = made

@@ -42,4 +42,4 @@ def test_interrupted_writes(
         tally.add(f"exit {finished.returncode}: {last}\n{finished.stderr[-2000:]}", tried=0)
     else:
         tally.add(None, tried=int(last.split()[0]))
-    tally.check(at_least=WRITES // 5)
+    tally.check(at_least=WRITES // 20)
