@@ -751,7 +751,8 @@ async function drawVersions(choice, want, ofTurn) {
     byLibrary[each][0];
   const changes = (each) => Object.values(groupOf(each).lines[workload.id]).flat()
     .some((found) => found?.[0]);
-  const name = libraries.find((each) => each === want.library) ??
+  const { library: wantedName } = want;
+  const name = libraries.find((each) => each === wantedName) ??
     libraries.find(changes) ?? libraries[0];
   fill("library", libraries.map((each) => [each, each]), name);
   fill("workload", index.workloads.map(({ id, title }) => [id, title]), workload.id);
