@@ -425,7 +425,7 @@ class Environment:
                     readahead=self._readahead,
                     sync=self._durable,
                 ), size
-            except lmdb.MemoryError:
+            except (lmdb.MemoryError, lmdb.InvalidParameterError):  # no such addresses
                 if size == sizes[-1]:
                     raise
             except (lmdb.MapResizedError, lmdb.ReadersFullError):

@@ -95,7 +95,8 @@ class ImageStore:  # numpydoc ignore=PR01
         self._lock: WriterLock | None = None
         self.mode = "r"
         self._guard = threading.RLock()
-        self._writing = False
+        # The call in progress: with its batches it ends, whatever an interrupt left here.
+        self._call: weakref.ref[Batches] | None = None
         self._leftovers = False  # of a call that did not end well: in the way of the next write
 
     # -- making and opening ------------------------------------------------------------------
@@ -187,7 +188,7 @@ class ImageStore:  # numpydoc ignore=PR01
             backend, lock = self._backend, self._lock
             if backend is None:
                 return
-            if self._writing:
+            if self._is_writing():
                 raise InvalidInputError(
                     "the iterable given to write_many closes the store that it is written to"
                 )
@@ -231,7 +232,7 @@ class ImageStore:  # numpydoc ignore=PR01
 
     def __del__(self) -> None:
         if self._backend is not None:
-            self._writing = False  # where an interrupt left it
+            self._call = None
             self.close()
 
     def __repr__(self) -> str:
@@ -343,14 +344,14 @@ class ImageStore:  # numpydoc ignore=PR01
     def _write(self, records: Iterator[Records]) -> range:
         with self._guard:
             backend = self._check_writable()
-            if self._writing:
+            if self._is_writing():
                 raise InvalidInputError(
                     "the iterable given to write_many writes to the store that it is written to"
                 )
             start = self._count
             batches = Batches(records, start)
             try:
-                self._writing = True
+                self._call = weakref.ref(batches)
                 if self._leftovers:
                     self._undo(start)
                 self._leftovers = True
@@ -369,9 +370,12 @@ class ImageStore:  # numpydoc ignore=PR01
                     raise write_error(f"writing to {self.path} failed", error, state) from error
                 raise
             finally:
-                self._writing = False
+                self._call = None
                 batches.error = None  # its traceback holds this frame, and with it the store
             return range(start, batches.stop)
+
+    def _is_writing(self) -> bool:
+        return self._call is not None and self._call() is not None
 
     def _undo(self, count: int) -> None:
         self._in_use().discard(count)
@@ -783,7 +787,7 @@ class ImageStore:  # numpydoc ignore=PR01
 
     def _after_fork(self) -> None:
         """Forget in the child what belongs to the parent."""
-        self._writing = False
+        self._call = None
         self._guard = threading.RLock()  # another thread of the parent may have held it
         if self._lock is not None:
             self._lock.abandon()
