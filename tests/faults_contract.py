@@ -270,6 +270,14 @@ class FaultContract(StoreContract):
         shutil.copytree(stored, path.with_name("later"))
         self.check(path.with_name("later"), COUNT + 3)
 
+    @pytest.mark.parametrize("rest", [b"writing to dir", b"writing to directory 12", bytes(42)])
+    @pytest.mark.parametrize("mode", ["r", "a"])
+    def test_lock_of_a_writer_that_was_killed(self, stored: Path, mode: str, rest: bytes) -> None:
+        """What a kill or a power cut left of the writer's mark makes no copy of the store."""
+        (stored / "write.lock").write_bytes(rest)
+        with storage_impl.open_store(stored, mode) as store:
+            self.check_prefix(store, COUNT)
+
     def test_copy_of_different_moments_is_not_accepted(self, stored: Path) -> None:
         """Opened with ``verify=True`` a copy is checked before anything is appended to it."""
         copy = stored.with_name("copy")

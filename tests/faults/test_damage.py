@@ -92,7 +92,7 @@ def damage(random_: random.Random, path: Path) -> str:
 def test_damage(server: Server, scratch: Path, backend: str, tally: Tally) -> None:
     """No signal, no hang, no wrong pixel where it was asked to verify; `verify` finds it all."""
     random_ = random.Random(SEED)
-    trials = TRIALS // len(VARIANTS[backend])
+    trials = -(-TRIALS // len(VARIANTS[backend]))
     for number, variant in enumerate(VARIANTS[backend]):
         original, path = scratch / f"original {number}", scratch / "store"
         make(original, backend, variant)

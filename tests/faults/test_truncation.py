@@ -27,7 +27,7 @@ def test_truncation(server: Server, scratch: Path, backend: str, tally: Tally) -
         files = list(sizes)
         cuts = [
             (file, random_.randrange(sizes[file]))
-            for file in random_.choices(files, k=TRIALS // len(VARIANTS[backend]))
+            for file in random_.choices(files, k=-(-TRIALS // len(VARIANTS[backend])))
         ]
         if FULL:
             kinds = {file.suffix or file.name: file for file in files}
