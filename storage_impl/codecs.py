@@ -45,6 +45,7 @@ decodes JPEG, to the same pixels, and Pillow what that refuses. `decoders` names
 """
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,17 @@ def check_shape(encoding: str, shape: Shape) -> None:
             f"{encoding} holds images of up to {side:,} pixels a side, got {shape}; "
             "png holds larger ones"
         )
+
+
+def load() -> None:
+    """Import what encodes and decodes.
+
+    Called when a store is opened: an interrupt in the midst of the first import, by several threads
+    at once, can leave Python's import system waiting for itself.
+    """
+    for module in ("PIL.Image", "PIL.JpegImagePlugin", "PIL.WebPImagePlugin", "concurrent.futures"):
+        import_module(module)
+    import_module("storage_impl._decoders")
 
 
 def encode(image: NDArray[np.uint8], encoding: str, options: Mapping[str, Any]) -> bytes:

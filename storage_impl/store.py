@@ -149,6 +149,8 @@ class ImageStore:  # numpydoc ignore=PR01
         backend = self._kind(
             directory, self._marker, writable=lock is not None, verify=self._verify_reads
         )
+        if self.encoding != "raw":
+            codecs.load()
         self._count = backend.count
         self._lock = lock
         self.mode = "r" if lock is None else "a"
