@@ -25,7 +25,7 @@ LAYOUTS: list[tuple[str, dict[str, Any]]] = [
     ("backend", "options"), LAYOUTS, ids=[f"{name}-{len(options)}" for name, options in LAYOUTS]
 )
 def test_interrupted_writes(
-    scratch: Path, tally: Tally, backend: str, options: dict[str, Any]
+    scratch: Path, tally: Tally, backend: str, options: dict[str, Any], unmeasured: None
 ) -> None:
     """No signal ends the process, no store is damaged, every store holds whole calls."""
     program = [sys.executable, "-m", "tests.faults.interrupts", str(scratch), backend]
