@@ -13,6 +13,7 @@ pytest.register_assert_rewrite("tests.contract", "tests.faults_contract")
 # Of large libraries, which have an environment of their own: `tox run -e loaders`.
 _NEEDED = {
     "test_dask.py": "distributed",
+    "test_loader_benchmarks.py": "torch",
     "test_recipes.py": "tensorflow",
     "test_torch.py": "torch",
 }

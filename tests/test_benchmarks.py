@@ -238,7 +238,7 @@ EXPECTED = {
     "work.SystemCalls.track_syncs": WORK,
     "work.SystemCalls.track_syscalls": WORK,
 }
-# What tests/test_work.py runs, and what needs torch.
+# What tests/test_work.py runs, and tests/test_loader_benchmarks.py where torch is installed.
 COUNTED = {name for name in EXPECTED if name.startswith(("work.", "loaders."))}
 WRITES = [name for name in EXPECTED if ".time_write" in name or ".time_append" in name]
 
