@@ -108,7 +108,7 @@ class LoaderCalls(LoaderSuite):
         if self.first:
             dataset = self.dataset(backend)
             if asked != "batch":
-                type(dataset).__getitems__ = None  # as a dataset without it
+                dataset.__getitems__ = None  # as a dataset without it
             self.batches = self.loader(dataset, "0")
 
     def check(self, backend: str, asked: str) -> None:

@@ -42,9 +42,6 @@ def test_runs(
     monkeypatch.delenv(datasets.VARIABLE, raising=False)
     synthetic = cache(datasets.load)
     monkeypatch.setattr(datasets, "load", lambda count, size=32: synthetic(min(count, 300), size))
-    from storage_impl.torch import StoreDataset
-
-    monkeypatch.setattr(StoreDataset, "__getitems__", StoreDataset.__getitems__)  # put back later
     benchmark = kind()
     benchmark.setup_cache()
     for _ in range(2):
