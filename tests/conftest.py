@@ -1,5 +1,6 @@
 """What several test modules share."""
 
+import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -9,6 +10,10 @@ from tests.faults import tally
 from tests.processes import OtherProcess
 
 pytest.register_assert_rewrite("tests.contract", "tests.faults_contract")
+
+# A shell starts a job in the background with SIGINT ignored, and so would be what the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Of large libraries, which have an environment of their own: `tox run -e loaders`.
 _NEEDED = {

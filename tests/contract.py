@@ -1525,6 +1525,19 @@ class StoreContract:
         self.create(path).close()
         self.check(path, 0)
 
+    def test_created_store_that_cannot_be_opened(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """When the disk fails as a new store is opened, nothing of it stays either."""
+        fail = raising.failing(OSError(errno.EIO, "Input/output error"))
+        with monkeypatch.context() as patch:
+            patch.setattr(storage_impl.BACKENDS[self.backend], "__init__", fail)
+            with pytest.raises(storage_impl.WriteFailedError, match="was not made"):
+                self.create(path)
+        assert os.listdir(path.parent) == []
+        self.create(path).close()
+        self.check(path, 0)
+
     @pytest.mark.parametrize(
         "name",
         [
@@ -2504,6 +2517,20 @@ class StoreContract:
                 assert usage.allocated == 512 * sum(status.st_blocks for status in everything)
             assert usage == (usage.apparent, usage.allocated)
             assert usage.apparent > images_of(COUNT).nbytes / 20
+
+    def test_disk_usage_that_cannot_be_measured(
+        self, stored: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A disk that fails is named, and so is the handler of a signal, as what it is."""
+        with storage_impl.open_store(stored) as store:
+            fail = raising.failing(OSError(errno.EIO, "Input/output error"))
+            monkeypatch.setattr("storage_impl._files.disk_usage", fail)
+            with pytest.raises(storage_impl.ReadFailedError, match="cannot be measured"):
+                store.disk_usage()
+            monkeypatch.setattr("storage_impl._files.disk_usage", timed_out)
+            with pytest.raises(TimeoutError) as caught:
+                store.disk_usage()
+            assert type(caught.value) is TimeoutError
 
     def test_disk_usage_grows(self, stored: Path) -> None:
         """Each image that is added takes its bytes."""

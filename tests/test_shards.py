@@ -75,6 +75,33 @@ def dataset(request: pytest.FixtureRequest, paths: dict[str, Path]) -> Iterator[
 # -- reading -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_images_of_differing_sizes(tmp_path: Path, backend: str) -> None:
+    """A dataset whose shapes differ reads like one store whose shapes differ."""
+    sizes = [(2 + index % 3, 3 + index % 2, 3) for index in range(11)]
+    images = [images_of(1, size, index)[0] for index, size in enumerate(sizes)]
+    labels = labels_of(len(images))
+    items = list(zip(images, labels.tolist(), strict=True))
+    path = tmp_path / "dataset"
+    parts = [items[:4], items[4:5], items[5:]]
+    write(path, backend, parts=parts, image_shape=None, encoding="png")
+    with storage_impl.open_store(path, verify=True) as store:
+        assert store.image_shape is None
+        for selection in (None, [10, 0, 4, 4], slice(3, 7)):
+            wanted = np.arange(11)[slice(None) if selection is None else selection]
+            found, found_labels = store.read_many(selection)
+            assert np.array_equal(found_labels, labels[wanted])
+            assert all(map(np.array_equal, found, [images[index] for index in wanted]))
+            assert len(found) == len(wanted)
+        with pytest.raises(storage_impl.InvalidInputError, match="out="):
+            store.read_many(out=np.empty((11, 2, 3, 3), np.uint8))
+        data, label = store.read_encoded(5)
+        assert data.startswith(b"\x89PNG")
+        assert label == labels[5]
+        assert sum(len(batch) for batch, _ in store.batches(4, shuffle=3)) == 11
+        store.verify()
+
+
 @pytest.mark.parametrize("selection", SELECTIONS.values(), ids=SELECTIONS)
 def test_selections(dataset: ImageStore, selection: Any) -> None:
     """What selects images of a store selects those of a dataset."""
