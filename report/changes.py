@@ -11,8 +11,9 @@ from math import log
 from typing import Any, NamedTuple
 
 from report import runner
+from report.counts import COUNTED, MISSED
 from report.results import BUNDLED, Key, Result, known_benchmarks, read_all
-from report.segments import COUNTED, MISSED, shifts, steps
+from report.segments import shifts, steps
 from report.workloads import CALIBRATION
 
 # By how much the calibration may differ between two commits before the machine is another one.

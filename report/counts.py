@@ -9,7 +9,11 @@ from typing import NamedTuple
 
 from report import runner
 from report.obstacles import ObstacleError
-from report.segments import COUNTED, MISSED
+
+# The least change that is named, as a fraction. Code that is never called moves instructions by up
+# to 0.5%, and what the caches miss by up to 8%: it moves what lies where.
+COUNTED = 0.01
+MISSED = 0.1
 
 # What each counter is called, and the least difference that is named, as a fraction.
 COUNTERS = {

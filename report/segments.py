@@ -13,11 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# The least change that is named, as a fraction. Code that is never called moves instructions by up
-# to 0.5%, and what the caches miss by up to 8%: it moves what lies where.
-COUNTED = 0.01
-MISSED = 0.1
-TIMED = 0.05
+TIMED = 0.05  # the least change that is named, as a fraction
 
 FEWEST = 3  # commits between two changes of what is timed
 # Of all histories without a change, this part gets one by chance, whatever the noise: by the test
@@ -49,7 +45,7 @@ class Step(NamedTuple):
         return self.after / self.before if self.before else float("inf")
 
 
-def steps(figures: Sequence[float], least: float = COUNTED) -> list[Step]:
+def steps(figures: Sequence[float], least: float) -> list[Step]:
     """Return the changes of what another run would find the same.
 
     A figure is compared with the one after the last change, so that many small differences are
@@ -59,7 +55,7 @@ def steps(figures: Sequence[float], least: float = COUNTED) -> list[Step]:
     ----------
     figures : sequence of float
         The oldest first.
-    least : float, optional
+    least : float
         The smallest change to name, as a fraction.
     """
     found: list[Step] = []

@@ -11,8 +11,8 @@ from asv.config import Config
 from packaging.version import Version
 
 from report import own_images
+from report.counts import COUNTED
 from report.results import Benchmark, Figure, Key, Result, libraries, load
-from report.segments import COUNTED
 from report.workloads import BYTES, CALIBRATION, CPU, LIBRARIES, OPERATIONS, Operation
 
 HEADINGS = (

@@ -14,21 +14,21 @@ from report.workloads import CPU
 
 def test_every_large_enough_difference_of_counts_is_a_change() -> None:
     """In both directions, from one commit to the next; without any other."""
-    assert steps([100, 100, 102, 102, 50, 50.2]) == [Step(2, 100, 102), Step(4, 102, 50)]
-    assert steps([100, 100.5, 100]) == []
-    assert steps([]) == steps([7]) == []
+    assert steps([100, 100, 102, 102, 50, 50.2], 0.01) == [Step(2, 100, 102), Step(4, 102, 50)]
+    assert steps([100, 100.5, 100], 0.01) == []
+    assert steps([], 0.01) == steps([7], 0.01) == []
 
 
 def test_small_differences_add_up() -> None:
     """Of commits that each add less than is named, the one that passes it is, with all of it."""
-    assert steps([1000, 1006, 1012, 1018]) == [Step(2, 1000, 1012)]
+    assert steps([1000, 1006, 1012, 1018], 0.01) == [Step(2, 1000, 1012)]
 
 
 def test_something_out_of_nothing() -> None:
     """A first sync is a change, by an infinite factor."""
-    (change,) = steps([0, 0, 3])
+    (change,) = steps([0, 0, 3], 0.01)
     assert (change.place, change.factor) == (2, float("inf"))
-    assert steps([3, 0]) == [Step(1, 3, 0)]
+    assert steps([3, 0], 0.01) == [Step(1, 3, 0)]
 
 
 @pytest.mark.parametrize("factor", [1.3, 1 / 1.3])

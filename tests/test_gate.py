@@ -243,3 +243,12 @@ def test_times_of_the_selftest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert all(each.found and not each.other for each in outcomes)
     assert sorted(outcomes[2].named) == ["read all x 1.30", "read one x 1.30"]
     assert len(list(selftest.spread(same))) == 2 + len(same)
+
+
+def test_the_gate_needs_asv_alone() -> None:
+    """Its environment has neither numpy nor an image library: those are where it measures."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['numpy', 'PIL', 'h5py', 'lmdb']));"
+        "import report.commands.gate"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=runner.ROOT, check=True)
