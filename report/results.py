@@ -107,6 +107,35 @@ class Benchmark(NamedTuple):
         return count if isinstance(count, int) and count > 0 else 1
 
 
+def over_plain(measured: Mapping[str, Benchmark], name: str, key: Key) -> float | None:
+    """Return the cost of an image over its cost in plain code: what the promises cost.
+
+    Parameters
+    ----------
+    measured : dict
+        The benchmarks, by name.
+    name : str
+        The benchmark, which names that of plain code as its fact `plain`.
+    key : tuple
+        Its parameters, the backend first.
+
+    Returns
+    -------
+    float or None
+        None where one of the two was not measured.
+    """
+    ours = measured.get(name)
+    plain = measured.get(ours.known.get("plain", "")) if ours else None
+    if ours is None or plain is None or key not in ours.figures or key not in plain.figures:
+        return None
+    costs = [
+        (found := benchmark.figures[key].number)
+        and found / benchmark.images(benchmark.parameters(key))
+        for benchmark in (ours, plain)
+    ]
+    return costs[0] / costs[1] if costs[0] is not None and costs[1] else None
+
+
 class Result(NamedTuple):
     """What was measured of one commit in one environment of one machine.
 

@@ -13,7 +13,7 @@ from packaging.version import Version
 from report import own_images
 from report.counts import COUNTED
 from report.results import Benchmark, Figure, Key, Result, libraries, load
-from report.workloads import BYTES, CALIBRATION, CPU, LIBRARIES, OPERATIONS, Operation
+from report.workloads import BYTES, CALIBRATION, CPU, LIBRARIES, VERSIONS, Workload, used_in
 
 HEADINGS = (
     "operation",
@@ -194,9 +194,10 @@ def versions_text(results: Sequence[Result], dataset: str) -> str:
 
 
 def _version_rows(library: str, group: list[Result], dataset: str) -> Iterator[list[str]]:
-    """The lines of a table: a heading, then each operation with each version."""
+    """The lines of a table: a heading, then each workload with each version."""
     measured = [result.datasets.get(dataset, {}) for result in group]
-    keys = [key for each in measured for of in OPERATIONS for key in _figures(each, of.benchmark)]
+    names = [workload.source.benchmark for workload in used_in(VERSIONS)]
+    keys = [key for each in measured for name in names for key in _figures(each, name)]
     backends = dict.fromkeys(key[0] for key in keys)
     if not backends:
         return
@@ -207,27 +208,28 @@ def _version_rows(library: str, group: list[Result], dataset: str) -> Iterator[l
         *(head for backend in backends for head in (backend, "x")),
         "cpu",
     ]
-    for operation in OPERATIONS:
-        rows = list(_operation_rows(operation, library, group, measured, backends))
+    for workload in used_in(VERSIONS):
+        rows = list(_workload_rows(workload, library, group, measured, backends))
         yield from [[], *rows] if rows else []
 
 
-def _operation_rows(
-    operation: Operation,
+def _workload_rows(
+    workload: Workload,
     library: str,
     group: list[Result],
     measured: list[Measured],
     backends: Iterable[str],
 ) -> Iterator[list[str]]:
+    source = workload.source
     above: Measured = {}
     for result, here in zip(group, measured, strict=True):
         cells = []
         for backend in backends:
-            key = backend, *operation.parameters
-            cells.append(_cost(here, operation.benchmark, key))
-            cells.append(_factor(here, above, operation.benchmark, key))
+            key = backend, *source.parameters
+            cells.append(_cost(here, source.benchmark, key))
+            cells.append(_factor(here, above, source.benchmark, key))
         if any(cells):
-            words = [operation.title, result.versions[library], _inside(library, result)]
+            words = [workload.title, result.versions[library], _inside(library, result)]
             yield [*words, *cells, _factor(here, above, CPU, ())]
         above = here
 

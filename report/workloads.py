@@ -1,8 +1,18 @@
-"""What the page compares: the workloads of the verdict, and the charts, each from its benchmarks.
+"""The table of workloads, from which all that shows or measures takes what it needs.
 
-Here are names and words alone: no other module of the report names a benchmark.
+The page and the terminal show them; the gate, the sweep over versions and the quick run measure
+them. `used_in(GATE)` are the rows of one, `patterns(QUICK)` what asv is told to run. To show or
+measure a benchmark somewhere, add the place to its row. The page's charts are in `page.charts`.
+
+`GROUPS` are the tables of the page, the first screen first; `used_in(group.id)` are its rows. The
+first parameter of a benchmark is the column: a backend, or the store of plain code and loaders.
+`Source.where` fixes the others, but for those in `Group.choices`, which the reader chooses:
+`known["params"]` has their values. A source in `Workload.beside` has no first parameter: its `line`
+is its column. In a group that is `over_plain` a cell is the cost over that of plain code, by
+`report.results.over_plain`.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +20,18 @@ PER_IMAGE = "seconds an image"
 SECONDS = "seconds"
 BYTES_PER_IMAGE = "bytes an image"
 RATIO = "ratio"
+COUNT = "count"
+
+# Where a workload is used: tables of the page, and commands.
+FIRST, PLAIN, ENCODINGS, SHARDS = "first", "plain", "encodings", "shards"
+LOADERS, STORES = "loaders", "stores"
+QUICK = "quick"
+SWEEP = "sweep"  # `tox run -e versions` measures it with each version
+VERSIONS = "versions"  # and the terminal has a line for it
+GATE = "gate"
+
+# What `tox run -e versions` varies.
+LIBRARIES = ("numpy", "Pillow", "lmdb", "h5py")
 
 
 class Source(NamedTuple):
@@ -19,73 +41,105 @@ class Source(NamedTuple):
     ----------
     benchmark : str
     line : str
-        What tells its figures from those of the other sources of the chart.
+        What tells its figures from those of the other sources: of the chart, or of the row.
     where : dict
-        The parameters to take, where it is not all.
+        The parameters to take, where it is not all. Those of a workload's own source are all that
+        are behind the first, in the benchmark's order, but for the choices of its group.
     """
 
     benchmark: str
     line: str = ""
     where: Mapping[str, Any] = {}
 
+    @property
+    def parameters(self) -> tuple[Any, ...]:
+        """The parameters behind the first."""
+        return tuple(self.where.values())
+
 
 class Workload(NamedTuple):
-    """A row of the verdict.
+    """A workload: a row wherever it is shown.
+
+    Attributes
+    ----------
+    id, title : str
+        What the row is called.
+    source : Source
+    used : tuple of str
+        Where: FIRST, QUICK and so on.
+    unit : str
+    what : str
+        What is measured in one sentence; empty where the title says it.
+    floors : Source or None
+        Whose floors count, where the benchmark has none of its own.
+    beside : tuple of Source
+        Further columns, each called as the source's `line`.
+    slow : tuple of str
+        Backends that the sweep does not measure with it: a sample takes seconds.
+    counted : str
+        The operation of `benchmarks.work` that does the same, of what the gate times.
+    """
+
+    id: str
+    title: str
+    source: Source
+    used: tuple[str, ...]
+    unit: str = PER_IMAGE
+    what: str = ""
+    floors: Source | None = None
+    beside: tuple[Source, ...] = ()
+    slow: tuple[str, ...] = ()
+    counted: str = ""
+
+
+class Group(NamedTuple):
+    """A table of the page: the rows that are used in its `id`.
 
     Attributes
     ----------
     id, title, what : str
-        What the row is called, and what was measured in one sentence.
-    source : Source
-    unit : str
-    floors : Source or None
-        Whose floors count, where the benchmark has none of its own.
+        What the table is called, and what it shows in one sentence.
+    choices : tuple of str
+        Parameters that the reader chooses; a benchmark without one of them has it not.
+    over_plain : bool
+        Whether its cells are ratios of storage_impl's cost to that of plain code.
     """
 
     id: str
     title: str
     what: str
-    source: Source
-    unit: str = PER_IMAGE
-    floors: Source | None = None
+    choices: tuple[str, ...] = ()
+    over_plain: bool = False
 
 
-class Chart(NamedTuple):
-    """A chart, a line for each backend.
-
-    Attributes
-    ----------
-    id, title, caption : str
-    x : str
-        The parameter along the x axis; the sources, if it is empty.
-    label : str
-        What the x axis is called.
-    y : str
-        What the y axis is called.
-    unit : str
-    sources : tuple of Source
-    panel : str
-        The parameter with a panel of its own for each value.
-    """
-
-    id: str
-    title: str
-    caption: str
-    x: str
-    label: str
-    y: str
-    unit: str
-    sources: tuple[Source, ...]
-    panel: str = ""
-
-
-class Section(NamedTuple):
-    """Charts that answer one question."""
-
-    id: str
-    title: str
-    charts: tuple[Chart, ...]
-
+GROUPS = (
+    Group(FIRST, "Workloads", "What each costs in storage_impl's stores."),
+    Group(
+        PLAIN,
+        "storage_impl over plain code",
+        "What the promises cost: the cost in storage_impl's store over that of a tutorial's code "
+        "with the same library. Both sync, or neither does.",
+        over_plain=True,
+    ),
+    Group(
+        ENCODINGS,
+        "Encodings",
+        "6 MiB of pixels, by encoding and size; files is a folder of them, read with Pillow.",
+        choices=("encoding", "size"),
+    ),
+    Group(SHARDS, "Shards", "A dataset of 8 stores, beside one store."),
+    Group(
+        LOADERS,
+        "Loaders",
+        "torch's DataLoader in batches of 256; files is a folder of PNG files, read with Pillow.",
+        choices=("workers",),
+    ),
+    Group(
+        STORES,
+        "Plain code and further stores",
+        "A tutorial's code with each library: no checksums, no commits.",
+    ),
+)
 
 # How fast the machine itself was, whatever was installed.
 CPU = "calibration.Cpu.time_work"
@@ -97,341 +151,178 @@ BYTES = {
     "allocated": "disk_usage.DiskUsage.track_allocated",
 }
 
-_MANY = {"count": 10_000}
-_WRITE_MANY = "many_images.WriteMany.time_write"
-_READ_MANY = "many_images.ReadMany.time_read"
-_READ_BATCHES = "access_patterns.ReadBatches.time_read_10000"
-_READ_THREADS = "concurrency.ReadThreads"
-_READ_PROCESSES = "concurrency.ReadProcesses"
+MANY = {"count": 10_000}
+WRITE_MANY = "many_images.WriteMany.time_write"
+READ_MANY = "many_images.ReadMany.time_read"
+READ_ONE = "single_image.ReadOne.time_read_100"
+READ_BATCHES = "access_patterns.ReadBatches.time_read_10000"
+READ_PROCESSES = "concurrency.ReadProcesses.time_read_5000"
+_SHUFFLED = {"order": "shuffled", "batch": 256}
+_READ_SHARDS = "shards.ReadShards.time_read_10000"
+_WRITE_SHARDS = "shards.WriteShards.time_write_2000"
+_WORK = "work.PlainInstructions.track_instructions"
 
 WORKLOADS = (
     Workload(
-        "write",
-        "Write once",
-        "10,000 images by one call into an empty store, not synced",
-        Source(_WRITE_MANY, where=_MANY),
+        *("write", "Write once", Source(WRITE_MANY, where=MANY), (FIRST, PLAIN, QUICK, SWEEP)),
+        what="10,000 images by one call into an empty store, not synced",
+        slow=("png",),
     ),
     Workload(
-        "read",
-        "Read all",
-        "10,000 images in order by one call, from a store that was read before",
-        Source(_READ_MANY, where=_MANY),
+        *("read", "Read all", Source(READ_MANY, where=MANY)),
+        (FIRST, PLAIN, QUICK, SWEEP, VERSIONS),
+        what="10,000 images in order by one call, from a store that was read before",
     ),
     Workload(
-        "shuffled",
-        "Shuffled training",
-        "every one of 10,000 images once, in shuffled batches of 256",
-        Source(_READ_BATCHES, where={"order": "shuffled", "batch": 256}),
-        floors=Source(_READ_MANY, where=_MANY),
+        *("shuffled", "Shuffled", Source(READ_BATCHES, where=_SHUFFLED)),
+        (FIRST, PLAIN, QUICK, SWEEP, VERSIONS),
+        what="every one of 10,000 images once, in shuffled batches of 256",
+        floors=Source(READ_MANY, where=MANY),
     ),
     Workload(
-        "random",
-        "Random access",
-        "single images at random, one call for each, from a store of 1,000",
-        Source("single_image.ReadOne.time_read_100"),
+        *("random", "Random access", Source(READ_ONE)),
+        (FIRST, PLAIN, QUICK, SWEEP, VERSIONS, GATE),
+        what="single images at random, one call for each, from a store of 1,000",
+        counted="read one",
     ),
     Workload(
-        "labels",
-        "Labels only",
-        "the labels of 10,000 images by one call",
-        Source("access_patterns.ReadLabels.time_read", where=_MANY),
+        *("labels", "Labels only", Source("access_patterns.ReadLabels.time_read", where=MANY)),
+        (FIRST, QUICK, SWEEP),
+        what="the labels of 10,000 images by one call",
     ),
     Workload(
-        "append",
-        "Append",
-        "1,000 images by one call to a store that holds 10,000",
-        Source("growth.Append.time_append_1000", where={"held": 10_000}),
-        floors=Source(_WRITE_MANY, where={"count": 1_000}),
+        *("append", "Append", Source("growth.Append.time_append_1000", where={"held": 10_000})),
+        (FIRST,),
+        what="1,000 images by one call to a store that holds 10,000",
+        floors=Source(WRITE_MANY, where={"count": 1_000}),
     ),
     Workload(
         "processes",
         "Many processes",
-        "5,000 images by four processes that are running, each an equal part",
-        Source(f"{_READ_PROCESSES}.time_read_5000", where={"start": "spawn", "processes": 4}),
-        floors=Source(_READ_MANY, where=_MANY),
+        Source(READ_PROCESSES, where={"start": "spawn", "processes": 4}),
+        (FIRST,),
+        what="5,000 images by four processes that are running, each an equal part",
+        floors=Source(READ_MANY, where=MANY),
     ),
     Workload(
-        "disk",
-        "Disk space",
-        "what a store of 10,000 images takes on the disk, as du counts it",
-        Source(BYTES["allocated"], where=_MANY),
+        *("disk", "Disk space", Source(BYTES["allocated"], where=MANY)),
+        (FIRST, PLAIN, QUICK, SWEEP),
         BYTES_PER_IMAGE,
+        what="what a store of 10,000 images takes on the disk, as du counts it",
     ),
-)
-
-SECTIONS = (
-    Section(
-        "count",
-        "Number of images",
-        (
-            Chart(
-                "store",
-                "Time to write",
-                "One call writes all images into an empty store; nothing is synced.",
-                *("count", "images", "time", SECONDS),
-                (Source(_WRITE_MANY),),
-            ),
-            Chart(
-                "read",
-                "Time to read",
-                "One call reads all images in order, from a store that was read before.",
-                *("count", "images", "time", SECONDS),
-                (Source(_READ_MANY),),
-            ),
-            Chart(
-                "single",
-                "One image",
-                "A call for each image, to or from a store that is open.",
-                *("", "", "time an image", PER_IMAGE),
-                (
-                    Source("single_image.WriteOne.time_write", "write"),
-                    Source("single_image.ReadOne.time_read_100", "read"),
-                ),
-            ),
-            Chart(
-                "disk",
-                "Disk space",
-                "Of a store that one call wrote: allocated is what du counts, and apparent is "
-                "the sum of the files' lengths.",
-                *("count", "images", "bytes an image", BYTES_PER_IMAGE),
-                (
-                    Source(BYTES["allocated"], "allocated"),
-                    Source(BYTES["apparent"], "apparent"),
-                ),
-            ),
+    Workload(
+        "synced",
+        "Write, synced",
+        Source("durability.CreateToClose.time_write_1000"),
+        (PLAIN,),
+        what="a store of 1,000 images made, synced and closed",
+    ),
+    Workload(
+        *("open", "Open, read one", Source("startup.OpenStore.time_open_read", where=MANY)),
+        (PLAIN, QUICK, SWEEP),
+        SECONDS,
+        what="a store of 10,000 images opened, one image read, and the store closed",
+    ),
+    # What commands measure, and tables of the terminal show.
+    Workload(
+        *("write-one", "Write one", Source("single_image.WriteOne.time_write")),
+        (QUICK, SWEEP, VERSIONS),
+    ),
+    Workload(
+        *("write-100", "Write 100", Source(WRITE_MANY, where={"count": 100}), (GATE,)),
+        counted="write many",
+    ),
+    Workload(
+        *("write-1000", "Write 1,000", Source(WRITE_MANY, where={"count": 1_000})),
+        (SWEEP, VERSIONS),
+    ),
+    Workload(
+        *("read-1000", "Read 1,000", Source(READ_MANY, where={"count": 1_000}), (SWEEP, GATE)),
+        counted="read all",
+    ),
+    *(
+        Workload(
+            *(id, title, Source(_WORK, where={"operation": operation}), (SWEEP, VERSIONS), COUNT),
+            what="instructions of plain code for 64 images",
+        )
+        for id, title, operation in (
+            ("write-work", "Write instr", "write many"),
+            ("read-work", "Read instr", "read all"),
+        )
+    ),
+    # By encoding and size.
+    Workload(
+        *("encoded-write", "Write", Source("encoding.EncodedWrite.time_write_6mib")),
+        *((ENCODINGS,), SECONDS, "one call encodes all images and writes them, not synced"),
+        beside=(Source("encoding.PillowAlone.time_encode_6mib", "encoding alone"),),
+    ),
+    Workload(
+        *("encoded-read", "Read all", Source("encoding.EncodedRead.time_read_6mib")),
+        *((ENCODINGS,), SECONDS, "one call reads all images, from a store that was read before"),
+        beside=(
+            Source("encoding.Folder.time_read_6mib", "files"),
+            Source("encoding.PillowAlone.time_decode_6mib", "decoding alone"),
         ),
     ),
-    Section(
-        "size",
-        "Image size",
-        (
-            Chart(
-                "size-write",
-                "Time to write, by size",
-                "6 MiB of pixels by one call, whatever their size: the larger, the fewer images.",
-                *("side", "pixels a side", "time", SECONDS),
-                (Source("image_size.WriteSize.time_write_6mib"),),
-            ),
-            Chart(
-                "size-read",
-                "Time to read, by size",
-                "6 MiB of pixels by one call, whatever their size: the larger, the fewer images.",
-                *("side", "pixels a side", "time", SECONDS),
-                (Source("image_size.ReadSize.time_read_6mib"),),
-            ),
-            Chart(
-                "size-disk",
-                "Disk space, by size",
-                "What the store takes on the disk over the bytes of its pixels: 1 is raw.",
-                *("side", "pixels a side", "stored / raw", RATIO),
-                (Source("image_size.SizeOnDisk.track_ratio"),),
-            ),
-        ),
+    Workload(
+        *("encoded-shuffled", "Shuffled", Source("encoding.EncodedRead.time_shuffled_6mib")),
+        *((ENCODINGS,), SECONDS, "in shuffled batches, of 256 at 32 pixels and else of 8"),
     ),
-    Section(
-        "access",
-        "Access order",
-        (
-            Chart(
-                "batches",
-                "Batches",
-                "Every one of 10,000 images once: neighbours, every nth, indices at random that "
-                "are sorted within a batch, or shuffled.",
-                *("order", "order", "time an image", PER_IMAGE),
-                (Source(_READ_BATCHES),),
-                panel="batch",
-            ),
-            Chart(
-                "run",
-                "A run of neighbours",
-                "1,000 images from the middle of 10,000: by a slice, by a list of their "
-                "indices, or by a call for each.",
-                *("how", "asked for by", "time an image", PER_IMAGE),
-                (Source("access_patterns.ReadRun.time_read_1000"),),
-            ),
-            Chart(
-                "folds",
-                "Folds",
-                "An epoch of 9 of 10 folds of 1,000 images, that are one store or ten.",
-                *("stores", "stores", "time an image", PER_IMAGE),
-                (Source("access_patterns.ReadFolds.time_read_9000"),),
-            ),
-            Chart(
-                "latency",
-                "Latency of single reads",
-                "One image at random in 10,000: what half of the calls, 95% and 99% stay under.",
-                *("", "of the calls", "time an image", PER_IMAGE),
-                (
-                    Source("access_patterns.Latency.track_p50", "50%"),
-                    Source("access_patterns.Latency.track_p95", "95%"),
-                    Source("access_patterns.Latency.track_p99", "99%"),
-                ),
-            ),
-            Chart(
-                "labels",
-                "Labels alone",
-                "One call reads all labels, and touches no image.",
-                *("count", "images", "time", SECONDS),
-                (Source("access_patterns.ReadLabels.time_read"),),
-            ),
-        ),
+    Workload(
+        *("encoded-one", "Random access", Source("encoding.EncodedRead.time_read_20")),
+        (ENCODINGS,),
+        what="single images here and there, one call for each",
     ),
-    Section(
-        "concurrency",
-        "Concurrency",
-        (
-            Chart(
-                "threads",
-                "Threads",
-                "The same images read by more threads, from one store object or one for each.",
-                *("threads", "threads", "time an image", PER_IMAGE),
-                (Source(f"{_READ_THREADS}.time_read_5000"),),
-                panel="stores",
-            ),
-            Chart(
-                "processes",
-                "Processes",
-                "The same images read by more processes, by how Python starts them.",
-                *("processes", "processes", "time an image", PER_IMAGE),
-                (Source(f"{_READ_PROCESSES}.time_read_5000"),),
-                panel="start",
-            ),
-            Chart(
-                "cpu",
-                "CPU time of the processes",
-                "What all of them took together, user and system, for the same images.",
-                *("processes", "processes", "CPU time an image", PER_IMAGE),
-                (Source(f"{_READ_PROCESSES}.track_cpu_5000"),),
-                panel="start",
-            ),
-            Chart(
-                "own-stores",
-                "One store for all, or a store for each",
-                "The same images read by processes that were forked.",
-                *("processes", "processes", "time an image", PER_IMAGE),
-                (
-                    Source(f"{_READ_PROCESSES}.time_read_5000", "one store", {"start": "fork"}),
-                    Source("concurrency.ReadOwnStores.time_read_5000", "a store each"),
-                ),
-            ),
-            Chart(
-                "starting",
-                "Starting a process",
-                "From a store that is open to its first image in a process that was not there.",
-                *("start", "start", "time", SECONDS),
-                (Source("concurrency.StartProcess.time_start"),),
-            ),
-            Chart(
-                "beside",
-                "Beside a writer",
-                "Reading while no other process, or one, appends to the same store.",
-                *("writers", "writers", "time an image", PER_IMAGE),
-                (Source("concurrency.ReadBesideWriter.time_read_25000"),),
-            ),
-            Chart(
-                "writers",
-                "Several writers",
-                "The same images written by more processes, each into a store of its own.",
-                *("writers", "writers", "time an image", PER_IMAGE),
-                (Source("concurrency.WriteSeveral.time_write_2000"),),
-            ),
-        ),
+    Workload(
+        *("encoded-disk", "Disk space", Source("encoding.EncodedUsage.track_ratio")),
+        *((ENCODINGS,), RATIO, "bytes on the disk over those of the pixels"),
     ),
-    Section(
-        "cold",
-        "Cold cache",
-        (
-            Chart(
-                "cold-many",
-                "Read all",
-                "Cold, a store is opened and read by one call, with nothing of it in the page "
-                "cache. Warm, it is open and was read before.",
-                *("count", "images", "time", SECONDS),
-                (
-                    Source("cold_cache.ColdAll.time_open_read", "cold"),
-                    Source(_READ_MANY, "warm", {"count": 1_000}),
-                    Source(_READ_MANY, "warm", {"count": 10_000}),
-                ),
-            ),
-            Chart(
-                "cold-one",
-                "Read one",
-                "Cold, the store is opened for it, with nothing of it in the page cache. Warm, it "
-                "is open and was read before.",
-                *("", "page cache", "time an image", PER_IMAGE),
-                (
-                    Source("cold_cache.ColdOne.time_open_read", "cold"),
-                    Source("single_image.ReadOne.time_read_100", "warm"),
-                ),
-            ),
-            Chart(
-                "cold-open",
-                "Open",
-                "A store of 10,000 images is opened and closed.",
-                *("", "page cache", "time", SECONDS),
-                (
-                    Source("cold_cache.ColdOpen.time_open", "cold"),
-                    Source("startup.OpenStore.time_open", "warm", _MANY),
-                ),
-            ),
-        ),
+    *(
+        Workload(
+            *(f"shards-read-{count}", title, Source(_READ_SHARDS, where={"shards": count})),
+            (SHARDS,),
+            what="every one of 10,000 images once, in shuffled batches of 256",
+        )
+        for count, title in ((1, "Shuffled, one store"), (8, "Shuffled, 8 shards"))
     ),
-    Section(
-        "durability",
-        "Durability",
-        (
-            Chart(
-                "durable-one",
-                "Image by image",
-                "A call for each image. What is durable is on the disk when the call returns; "
-                "what is not is there when the store is closed.",
-                *("durable", "durable", "time an image", PER_IMAGE),
-                (
-                    Source("durability.OneByOne.time_write_100", "calls alone"),
-                    Source("durability.OneByOne.time_write_100_close", "and close"),
-                ),
-            ),
-            Chart(
-                "durable-batches",
-                "In batches of 100",
-                "The same with a call for each 100 images.",
-                *("durable", "durable", "time an image", PER_IMAGE),
-                (
-                    Source("durability.WriteBatches.time_write_500", "calls alone"),
-                    Source("durability.WriteBatches.time_write_500_close", "and close"),
-                ),
-            ),
-        ),
+    *(
+        Workload(
+            *(f"shards-write-{count}", title, Source(_WRITE_SHARDS, where={"workers": count})),
+            (SHARDS,),
+            what="2,000 images to 8 shards, synced",
+        )
+        for count, title in ((1, "Write, 1 worker"), (2, "Write, 2 workers"))
     ),
-    Section(
-        "growth",
-        "Growth",
-        (
-            Chart(
-                "append",
-                "Append",
-                "1,000 images added to a store that holds some.",
-                *("held", "images held", "time an image", PER_IMAGE),
-                (Source("growth.Append.time_append_1000"),),
-            ),
-            Chart(
-                "amplification",
-                "Bytes written",
-                "What went to the disk over what was given to write, by how it was given.",
-                *("calls", "written by", "written / given", RATIO),
-                (Source("growth.WriteAmplification.track_written"),),
-            ),
-        ),
+    Workload("epoch", "An epoch", Source("loaders.LoaderEpoch.time_epoch_10000"), (LOADERS,)),
+    Workload(
+        *("first-batch", "The first batch", Source("loaders.LoaderStart.time_first_256")),
+        *((LOADERS,), SECONDS, "from a dataset to its first batch: what starting workers takes"),
+    ),
+    Workload(
+        "one-by-one",
+        "Image by image",
+        Source("loaders.LoaderCalls.time_epoch_10000", where={"asked": "one by one"}),
+        (LOADERS,),
+        what="an epoch without workers, each image asked for by a call",
+    ),
+    *(
+        Workload(f"plain-{id}", title, Source(f"plain_stores.{name}", where=where), (STORES,), unit)
+        for id, title, name, where, unit in (
+            ("write", "Write once", "PlainWrite.time_write", MANY, PER_IMAGE),
+            ("synced", "Write, synced", "PlainSyncedWrite.time_write_1000", {}, PER_IMAGE),
+            ("read", "Read all", "PlainRead.time_read", MANY, PER_IMAGE),
+            ("shuffled", "Shuffled", "PlainBatches.time_read_1024", _SHUFFLED, PER_IMAGE),
+            ("random", "Random access", "PlainOne.time_read_100", {}, PER_IMAGE),
+            ("open", "Open, read one", "PlainOpen.time_open_read", MANY, SECONDS),
+            ("disk", "Disk space", "PlainUsage.track_allocated", MANY, BYTES_PER_IMAGE),
+        )
     ),
 )
 
 
-def names() -> set[str]:
-    """Return the benchmarks that the page shows, without those of its floors."""
-    charts = (chart for section in SECTIONS for chart in section.charts)
-    sources = [source for chart in charts for source in chart.sources]
-    sources += [source for row in WORKLOADS for source in (row.source, row.floors) if source]
-    return {*CALIBRATION.values(), *(source.benchmark for source in sources)}
+def used_in(where: str) -> tuple[Workload, ...]:
+    """Return the workloads that are used somewhere, as FIRST or QUICK."""
+    return tuple(workload for workload in WORKLOADS if where in workload.used)
 
 
 # -- which benchmarks a command runs ------------------------------------------------------------
@@ -440,60 +331,44 @@ def names() -> set[str]:
 LARGE = "STORAGE_IMPL_LARGE"
 _LARGE = r"[( ](100000|200000|512)\)"
 
-# The quick run has what the table shows.
-RUN = {
-    "quick": rf"^(?!.*{_LARGE})(calibration|disk_usage|many_images|single_image|startup\.OpenStore"
-    r"|access_patterns\.(ReadLabels|ReadBatches.*shuffled', 256)|floor\.(?!Memory|Png\.))",
-    "full": rf"^(?!loaders\.)(?!.*{_LARGE})",
-    "large": rf"{_LARGE}|^calibration\.",
+# What the figures of a command need beside its workloads.
+_FURTHER = {
+    QUICK: (rf"^floor\.(?!Memory|Png\.)(?!.*{_LARGE})",),
+    SWEEP: (r"^work\.", r"^floor\.Png\.\w+\(1000\)"),
 }
 
-# What `tox run -e others` measures: plain code for all stores, those of further packages too.
-OTHERS = (r"^calibration\.", rf"^(?!.*{_LARGE})plain_stores\.")
 
-# What `tox run -e loaders-bench` measures.
-LOADERS = (r"^calibration\.", r"^loaders\.")
+def patterns(where: str) -> list[str]:
+    """Return what `asv run --bench` is told to measure, of one of these.
 
-# What `tox run -e versions` varies.
-LIBRARIES = ("numpy", "Pillow", "lmdb", "h5py")
-
-# What a library can change, in about two minutes an environment.
-SWEPT = (
-    r"^calibration\.",
-    r"^work\.",
-    r"^many_images\.WriteMany\.time_write\('\w+', 1000\)",
-    r"^many_images\.WriteMany\.time_write\('(lmdb|hdf5)', 10000\)",  # PNG: 3 seconds a sample
-    r"^many_images\.ReadMany\.time_read\('\w+', 10{3,4}\)",
-    r"^single_image\.",
-    r"^access_patterns\.ReadBatches\.time_read_10000\('\w+', 'shuffled', 256\)",
-    r"^access_patterns\.ReadLabels\.time_read\('\w+', 10000\)",
-    r"^startup\.OpenStore\.time_open\('\w+', 10000\)",
-    r"^disk_usage\.DiskUsage\.\w+\('\w+', 10000\)",
-    r"^floor\.Png\.\w+\(1000\)",
-)
+    Parameters
+    ----------
+    where : str
+        QUICK, SWEEP, STORES or LOADERS; "full": what needs no further packages; "large": what is
+        measured only when asked for.
+    """
+    if where == "large":
+        return [rf"{_LARGE}|^calibration\."]
+    if where == "full":
+        (loaders,) = _modules(LOADERS)
+        return [rf"^(?!{loaders}\.)(?!.*{_LARGE})"]
+    if where in (STORES, LOADERS):
+        measured = [rf"^(?!.*{_LARGE}){module}\." for module in _modules(where)]
+    else:
+        measured = [_pattern(workload, where) for workload in used_in(where)]
+    return list(dict.fromkeys([r"^calibration\.", *measured, *_FURTHER.get(where, ())]))
 
 
-class Operation(NamedTuple):
-    """What a line is of: a benchmark, and its parameters behind the backend."""
-
-    title: str
-    benchmark: str
-    parameters: tuple[Any, ...] = ()
+def _modules(where: str) -> list[str]:
+    names = (workload.source.benchmark.split(".")[0] for workload in used_in(where))
+    return list(dict.fromkeys(names))
 
 
-OPERATIONS = (
-    Operation("write one", "single_image.WriteOne.time_write"),
-    Operation("read one", "single_image.ReadOne.time_read_100"),
-    Operation("write 1,000", "many_images.WriteMany.time_write", (1_000,)),
-    Operation("read 10,000", "many_images.ReadMany.time_read", (10_000,)),
-    Operation("shuffled", "access_patterns.ReadBatches.time_read_10000", ("shuffled", 256)),
-    Operation("write instr", "work.PlainInstructions.track_instructions", ("write many",)),
-    Operation("read instr", "work.PlainInstructions.track_instructions", ("read all",)),
-)
-
-# What the gate times, called as the operation of `work` that does the same: half a minute a round.
-GATED = (
-    Operation("write many", "many_images.WriteMany.time_write", (100,)),
-    Operation("read all", "many_images.ReadMany.time_read", (1_000,)),
-    Operation("read one", "single_image.ReadOne.time_read_100"),
-)
+def _pattern(workload: Workload, where: str) -> str:
+    """Return a pattern of all benchmarks of the workload's class; the quick run has every count."""
+    group, parameters = workload.source.benchmark.rpartition(".")[0], workload.source.parameters
+    if where == QUICK and list(workload.source.where) == ["count"]:
+        return rf"^(?!.*{_LARGE}){re.escape(group)}\."
+    but = "".join(rf"(?!'{backend}')" for backend in workload.slow)
+    rest = "".join(f", {re.escape(repr(parameter))}" for parameter in parameters)
+    return rf"^{re.escape(group)}\.\w+\({but}'\w+'{rest}\)"

@@ -13,9 +13,10 @@ from asv.publishing import OutputPublisher
 from asv.results import Results
 
 from report.page import compare, figures
+from report.page.charts import SECTIONS, Chart
 from report.page.compare import Compare
 from report.results import Benchmark, Figure, Result, read_all
-from report.workloads import CALIBRATION, SECTIONS, WORKLOADS, Chart, Source, Workload
+from report.workloads import CALIBRATION, FIRST, Source, Workload, used_in
 from tests import stored_results
 from tests.stored_results import CURRENT, HOSTILE, Stored
 
@@ -59,7 +60,7 @@ def result(datasets: dict[str, Any], **versions: str) -> Result:
     return Result("desk", name, "c" * 40, 0, hardware, versions, {}, datasets, 0)
 
 
-READ_ALL: Workload = next(workload for workload in WORKLOADS if workload.id == "read")
+READ_ALL: Workload = next(workload for workload in used_in(FIRST) if workload.id == "read")
 
 
 # -- what is measured against what ---------------------------------------------------------------
@@ -70,8 +71,6 @@ def test_names() -> None:
     known = stored_results.known_benchmarks()
     charts = [chart for section in SECTIONS for chart in section.charts]
     sources = [(source, (chart.x, chart.panel)) for chart in charts for source in chart.sources]
-    sources += [(workload.source, ("backend", *workload.source.where)) for workload in WORKLOADS]
-    sources += [(workload.floors, ()) for workload in WORKLOADS if workload.floors]
     for source, names in sources:
         benchmark = known[source.benchmark]
         assert set(filter(None, (*names, *source.where))) <= set(benchmark["param_names"])
@@ -79,14 +78,6 @@ def test_names() -> None:
             values = benchmark["params"][benchmark["param_names"].index(name)]
             assert repr(value) in values, source
     assert [known[name]["param_names"] for name in CALIBRATION.values()] == [[], []]
-
-
-def test_a_workload_is_one_figure_by_backend() -> None:
-    """A row of the verdict leaves no parameter open but the backend."""
-    known = stored_results.known_benchmarks()
-    for workload in WORKLOADS:
-        names = known[workload.source.benchmark]["param_names"]
-        assert set(names) == {"backend", *workload.source.where}
 
 
 # -- the verdict -------------------------------------------------------------------------------
@@ -153,7 +144,7 @@ def test_verdict_of_nothing() -> None:
 
 def test_verdict_of_what_is_counted() -> None:
     """Bytes on disk do not vary: any difference counts, and equal ones are the same."""
-    disk = next(workload for workload in WORKLOADS if workload.id == "disk")
+    disk = next(workload for workload in used_in(FIRST) if workload.id == "disk")
     cells = {
         (name, 10_000): Figure(value, {}, None, False)
         for name, value in (("png", 4e7), ("lmdb", 4e7), ("hdf5", 40_000_001.0))
@@ -437,7 +428,7 @@ def test_publish(publish: Any) -> None:
     written = {path.stem for path in (site / "compare/data").iterdir()}
     assert written == {"index", *keys}
     page = data(site / f"compare/data/{keys[0]}.js")["datasets"]["synthetic"]
-    assert set(page["verdict"]) == {workload.id for workload in WORKLOADS}
+    assert set(page["verdict"]) == {workload.id for workload in used_in(FIRST)}
     assert set(page["charts"]) == {chart.id for section in SECTIONS for chart in section.charts}
 
 

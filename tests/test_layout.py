@@ -31,7 +31,7 @@ def test_no_two_modules_import_each_other() -> None:
 
 
 def test_one_module_names_benchmarks() -> None:
-    """What is shown, charted, gated and swept is in workloads.py; the pictures of docs/ apart."""
+    """What is shown, gated and swept is in workloads.py, and the charts beside; docs/ apart."""
     words = {name.rpartition(".")[0] for name in known_benchmarks()}
     named = {
         (name, word)
@@ -40,7 +40,8 @@ def test_one_module_names_benchmarks() -> None:
         if word in path.read_text(encoding="utf-8")
     }
     assert {name for name, _ in named if not name.startswith("report.docs.")} == {
-        "report.workloads"
+        "report.workloads",
+        "report.page.charts",
     }
 
 

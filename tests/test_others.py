@@ -23,7 +23,7 @@ def test_what_is_measured() -> None:
     for name, known in known_benchmarks().items():
         for key in product(*known["params"]):
             full = f"{name}({', '.join(key)})" if key else name
-            if any(re.search(pattern, full) for pattern in workloads.OTHERS):
+            if any(re.search(pattern, full) for pattern in workloads.patterns(workloads.STORES)):
                 found.add((name.partition(".")[0], key[0] if key else "", "100000" in key))
     stores = {("plain_stores", repr(store), False) for store in plain_stores.STORES}
     assert found == stores | {("calibration", "", False)}
@@ -95,9 +95,9 @@ def test_a_run(
 
     monkeypatch.setattr(others, "Config", SimpleNamespace(load=conf))
     monkeypatch.chdir(ROOT)
-    assert others.run(["--quick"], others.PACKAGES, others.OTHERS) == 0
+    assert others.run(["--quick"], others.PACKAGES, workloads.patterns(workloads.STORES)) == 0
     ((version,),) = [entry[0] for entry in measured]
-    assert measured[0][1:] == (list(workloads.OTHERS), True)
+    assert measured[0][1:] == (workloads.patterns(workloads.STORES), True)
     (requirements,) = made
     assert requirements["zarr"] == version
     assert "said" in capsys.readouterr().out

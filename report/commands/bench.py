@@ -12,7 +12,7 @@ from asv.config import Config
 
 from report import obstacles, results, runner, terminal
 from report.measure import measure
-from report.workloads import LARGE, RUN
+from report.workloads import LARGE, patterns
 
 # The options of asv run, before those of the user: a few samples, as many as a second allows.
 OPTIONS = {
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
 def run(kind: str, given: list[str]) -> int:
     """Run asv, publish and print the table; return the exit code."""
     options = make_argparser()[0].parse_args(["run", *OPTIONS[kind], *given])
-    options.bench = options.bench or [RUN[kind]]
+    options.bench = options.bench or patterns(kind)
     conf = Config.load()
     before = results.result_files(conf.results_dir)
     runner.remember_machine()

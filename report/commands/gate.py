@@ -20,7 +20,7 @@ from report import counts, obstacles, pairs, runner
 from report.counts import Counted, Version
 from report.pairs import Timed
 from report.terminal import aligned, printable
-from report.workloads import GATED
+from report.workloads import GATE, used_in
 
 WORSE = 1
 BROKEN = 2
@@ -157,8 +157,8 @@ def judge(python: str, before: Version, after: Version, scratch: Path) -> Judgem
 def timed_of(backends: Sequence[str]) -> list[pairs.Asked]:
     """Return what to time of some backends."""
     return [
-        (each.benchmark, (backend, *each.parameters), (backend, each.title))
-        for each in GATED
+        (each.source.benchmark, (backend, *each.source.parameters), (backend, each.counted))
+        for each in used_in(GATE)
         for backend in backends
     ]
 

@@ -17,7 +17,7 @@ from report import changes, obstacles, runner
 from report.kept import BRANCH, KeptResults
 from report.measure import measure
 from report.terminal import printable
-from report.workloads import RUN
+from report.workloads import patterns
 
 
 def main(arguments: list[str]) -> int:
@@ -51,7 +51,7 @@ def go_on(remote: str, given: list[str]) -> int:
     machine = runner.remember_machine(options.machine)
     arguments = ["--show-stderr", "--skip-existing", *given]
     if not options.bench:
-        arguments += ["--bench", RUN["full"]]
+        arguments += [f"--bench={pattern}" for pattern in patterns("full")]
     # A commit at a time, each kept at once: what is interrupted loses one commit at most.
     ranges = [[]] if options.range else [[f"{commit}^!"] for commit in new(results / machine)]
     files = failed = 0

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from report import runner
 from report.commands.others import run
-from report.workloads import LOADERS
+from report.workloads import LOADERS, patterns
 
 PACKAGES = Path("benchmarks", "loaders.json")
 
 
 def main(given: list[str]) -> int:
     """Measure; return the exit code."""
-    return runner.unless_obstructed(lambda: run(given, PACKAGES, LOADERS))
+    return runner.unless_obstructed(lambda: run(given, PACKAGES, patterns(LOADERS)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from asv.util import ProcessError, load_json
 
 from report import obstacles, results, runner
 from report.measure import measure
-from report.workloads import OTHERS
+from report.workloads import STORES, patterns
 
 PACKAGES = Path("benchmarks", "others.json")
 SPACE = 2 << 30  # bytes; the packages take about 400 MB
@@ -26,7 +26,7 @@ SPACE = 2 << 30  # bytes; the packages take about 400 MB
 
 def main(given: list[str]) -> int:
     """Measure; return the exit code."""
-    return runner.unless_obstructed(lambda: run(given, PACKAGES, OTHERS))
+    return runner.unless_obstructed(lambda: run(given, PACKAGES, patterns(STORES)))
 
 
 def run(given: list[str], listed: Path, benchmarks: Iterable[str]) -> int:

@@ -14,7 +14,7 @@ from asv.util import ProcessError, load_json
 
 from report import obstacles, own_images, results, runner, terminal
 from report.measure import IN_TURNS, measure
-from report.workloads import LIBRARIES, SWEPT
+from report.workloads import LIBRARIES, SWEEP, patterns
 
 VERSIONS = Path("benchmarks", "versions.json")
 SPACE = 4 << 30  # bytes; an environment takes about 150 MB
@@ -29,7 +29,7 @@ def sweep(given: list[str]) -> int:
     """Make the environments, measure in them, publish and print the tables; return the code."""
     parser, _ = make_argparser()
     options = parser.parse_args(["run", "--show-stderr", *IN_TURNS, *given])
-    options.bench = options.bench or list(SWEPT)
+    options.bench = options.bench or patterns(SWEEP)
     if options.dry_run:  # keeps no round for the next to continue
         options.interleave_rounds = False
     conf = Config.load()

@@ -16,10 +16,10 @@ from typing import Any
 from asv.console import log
 from asv.publishing import OutputPublisher
 
-from report import workloads
 from report.page import figures
+from report.page.charts import SECTIONS, Chart, names
 from report.results import Result, read_all
-from report.workloads import SECTIONS, WORKLOADS, Chart
+from report.workloads import FIRST, used_in
 
 STATIC = Path(__file__).parent / "static"
 ANCHOR = '<li id="nav-li-regressions"><a href="#/regressions">Regressions</a></li>'
@@ -74,11 +74,12 @@ class Compare(OutputPublisher):  # type: ignore[misc]  # asv comes without type 
 
 
 def shown(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the benchmarks that the page shows, and their floors: there are many more."""
-    names = workloads.names()
-    measured = [known for name, known in benchmarks.items() if name in names]
-    names.update(floor for known in measured for floor in known.get("floors", {}).values())
-    return {name: known for name, known in benchmarks.items() if name in names}
+    """Return the benchmarks that the page shows, their floors and plain code: there are more."""
+    wanted = names()
+    measured = [known for name, known in benchmarks.items() if name in wanted]
+    wanted.update(floor for known in measured for floor in known.get("floors", {}).values())
+    wanted.update(known["plain"] for known in measured if "plain" in known)
+    return {name: known for name, known in benchmarks.items() if name in wanted}
 
 
 def link(index: Path) -> None:
@@ -215,7 +216,7 @@ class Index:
             "enough": figures.ENOUGH,
             "workloads": [
                 {name: getattr(workload, name) for name in ("id", "title", "what", "unit")}
-                for workload in WORKLOADS
+                for workload in used_in(FIRST)
             ],
             "sections": [
                 {

@@ -11,8 +11,9 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from report import workloads
+from report.page.charts import SECTIONS, Chart
 from report.results import BUNDLED, Benchmark, Figure, Result
-from report.workloads import CALIBRATION, SECTIONS, WORKLOADS, Chart, Source, Workload
+from report.workloads import CALIBRATION, FIRST, Source, Workload, used_in
 
 FACTOR = 1.1  # from which on asv compare calls a difference a change
 # From so many samples on, two of them are the ends of an interval of 99% for the median:
@@ -31,7 +32,9 @@ def page_of(result: Result) -> dict[str, Any]:
         "outdated": result.outdated,
         "datasets": {
             dataset: {
-                "verdict": {workload.id: verdict(workload, measured) for workload in WORKLOADS},
+                "verdict": {
+                    workload.id: verdict(workload, measured) for workload in used_in(FIRST)
+                },
                 "charts": {
                     chart.id: list(points(chart, measured))
                     for section in SECTIONS
@@ -210,7 +213,7 @@ def groups(library: str, results: list[Result], dataset: str) -> Iterator[dict[s
                 "environments": [by_version[version].environment for version in versions],
                 "versions": versions,
                 "calibration": [calibration(by_version[version]) for version in versions],
-                "lines": {workload.id: lines(workload, measured) for workload in WORKLOADS},
+                "lines": {workload.id: lines(workload, measured) for workload in used_in(FIRST)},
             }
 
 
