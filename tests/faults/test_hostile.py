@@ -11,6 +11,7 @@ import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from PIL import Image
 
 from tests.samples import images_of
 
-from .examine import examine, is_sound, make, problems
+from .examine import is_sound, make, problems
 from .tally import FULL, SEED, Tally
 from .tool import Op, Server, read_log
 from .workload import Shape, Variant
@@ -72,19 +73,30 @@ class Hostile:
                 yield path.relative_to(self.original)
 
     def examine(
-        self, faulty: Server, tally: Tally, what: str, job: Callable[..., Any] = examine
+        self,
+        faulty: Server,
+        tally: Tally,
+        what: str,
+        before: Callable[[Path], None] | None = None,
     ) -> None:
         """Read, verify and append in a child whose every opening is logged."""
         if what == "as it should be":
             assert faulty.run(is_sound, self.path, self.shape).value is True
-        before, log = content(self.outside), self.root / "log"
+        outside = content(self.outside)
+        logs = self.root / "log of reading", self.root / "log of the examination"
         found = problems(
-            faulty, self.path, self.shape, strict=False, job=job, root=self.root, log=log
+            faulty,
+            self.path,
+            self.shape,
+            strict=False,
+            before=before,
+            root=self.root,
+            logs=logs,
         )
         wrong = [] if found is None else [found]
-        if content(self.outside) != before:
+        if content(self.outside) != outside:
             wrong.append("something outside of the store was changed")
-        for record in read_log(log):
+        for record in chain.from_iterable(map(read_log, logs)):
             if record.op is not Op.MARK:
                 names = (record.path, record.path2)
                 wrong += [f"{name} was touched" for name in names if "/outside/" in name]
@@ -554,10 +566,9 @@ __attribute__((constructor)) static void run(void) { open("%s", O_CREAT | O_WRON
 """
 
 
-def examine_with_plugins(path: Path, shape: Shape, strict: bool) -> list[str]:
-    """Examine with HDF5 looking for filters outside of the store."""
+def look_outside_for_plugins(path: Path) -> None:
+    """Have HDF5 look for filters outside of the store."""
     h5py.h5pl.prepend(os.fsencode(path.parent / "outside"))
-    return examine(path, shape, strict)
 
 
 @pytest.mark.parametrize("backend", ["hdf5"], indirect=True)
@@ -569,5 +580,5 @@ def test_plugins(faulty: Server, hostile: Hostile, backend: str, tally: Tally) -
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
     for which in ("images", "labels", "checksums"):
         segment(hostile.first, hostile.outside / FIRST["hdf5"], which, filtered)
-        hostile.examine(faulty, tally, f"plug-in for {which}", examine_with_plugins)
+        hostile.examine(faulty, tally, f"plug-in for {which}", look_outside_for_plugins)
     tally.check()
