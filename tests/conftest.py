@@ -1,13 +1,19 @@
 """What several test modules share."""
 
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib.util import find_spec
 
 import pytest
 
 from tests.faults import tally
 from tests.processes import OtherProcess
+
+try:
+    import coverage
+except ImportError:  # as with the oldest libraries
+    coverage = None
 
 pytest.register_assert_rewrite("tests.contract", "tests.faults_contract")
 
@@ -32,13 +38,25 @@ def other_process() -> Iterator[OtherProcess]:
         yield process
 
 
-@pytest.fixture
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure no coverage in the Pythons that a test starts, which takes each 0.1 s and more.
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure no coverage in a test marked so, with its fixtures and the Pythons that it starts.
 
-    For tests of what is not the package.
+    For tests of what is not the package, which take twice as long with it.
     """
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    if not item.get_closest_marker("unmeasured"):
+        return (yield)
+    inherited = os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+    measuring = coverage.Coverage.current() if coverage else None
+    if measuring:
+        measuring.stop()
+    try:
+        return (yield)
+    finally:
+        if measuring:
+            measuring.start()
+        if inherited is not None:
+            os.environ["COVERAGE_PROCESS_CONFIG"] = inherited
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -27,7 +27,7 @@ from benchmarks import (
 )
 
 pytestmark = [
-    pytest.mark.usefixtures("unmeasured"),
+    pytest.mark.unmeasured,
     # Python 3.12 and later warn of any fork, for numpy's library starts threads of its own.
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:TileDB is a multithreading library:UserWarning"),

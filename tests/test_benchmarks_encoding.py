@@ -15,7 +15,7 @@ from benchmarks import datasets, encoding
 from tests import test_benchmarks
 from tests.test_benchmarks import benchmark_of, run
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.unmeasured
 
 few_images = test_benchmarks.few_images
 

@@ -1,6 +1,10 @@
 """No benchmark is left out of the tests that a wrong store has no figure."""
 
+import pytest
+
 from tests import test_benchmarks, test_benchmarks_reading, test_benchmarks_writing
+
+pytestmark = pytest.mark.unmeasured
 
 # Each has a test of its own for what it does.
 OF_THEIR_OWN = {

@@ -28,7 +28,7 @@ from tests.samples import images_of, labels_of
 from tests.test_benchmarks import benchmark_of, run
 
 pytestmark = [
-    pytest.mark.usefixtures("unmeasured"),
+    pytest.mark.unmeasured,
     # Python 3.12 and later warn of any fork, for numpy's library starts threads of its own.
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]

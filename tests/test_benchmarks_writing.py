@@ -31,7 +31,7 @@ from benchmarks import (
 from tests import test_benchmarks
 from tests.test_benchmarks import benchmark_of, run
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.unmeasured
 
 few_images = test_benchmarks.few_images  # the directory, with 1,000 images at most
 

@@ -11,6 +11,8 @@ from report.score import HEAVY, alarms, found, series
 from report.segments import FEWEST, Step, shifts, steps
 from report.workloads import CPU
 
+pytestmark = pytest.mark.unmeasured
+
 
 def test_every_large_enough_difference_of_counts_is_a_change() -> None:
     """In both directions, from one commit to the next; without any other."""

@@ -322,7 +322,8 @@ for file in sorted(directory.iterdir()):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, to limit the memory of a child")
-def test_bombs(tmp_path: Path, unmeasured: None) -> None:
+@pytest.mark.unmeasured
+def test_bombs(tmp_path: Path) -> None:
     """What a file may ask for is bounded: no bomb takes 300 MB or 20 s, and none ends a process."""
     jpeg = file_of(photo(19, 23), "JPEG")
     progressive = file_of(photo(19, 23), "JPEG", progressive=True)
@@ -516,7 +517,8 @@ atexit.register(encode_and_decode)
 
 
 @pytest.mark.parametrize("when", ["first", "after others"])
-def test_interpreter_that_ends(when: str, unmeasured: None) -> None:
+@pytest.mark.unmeasured
+def test_interpreter_that_ends(when: str) -> None:
     """Where no thread can be started any more, the caller does it all."""
     done = subprocess.run(
         [sys.executable, "-c", AT_EXIT, when], capture_output=True, text=True, check=False

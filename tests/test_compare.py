@@ -20,6 +20,8 @@ from report.workloads import CALIBRATION, FIRST, Source, Workload, used_in
 from tests import stored_results
 from tests.stored_results import CURRENT, HOSTILE, Stored
 
+pytestmark = pytest.mark.unmeasured
+
 READ = "many_images.ReadMany.time_read"
 FLOOR = "floor.RawFile.time_read"
 NAN = math.nan

@@ -19,6 +19,8 @@ from PIL import Image
 from benchmarks import datasets
 from benchmarks.datasets import __main__
 
+pytestmark = pytest.mark.unmeasured
+
 # Measured on the first 1,000 images of each training batch; PNG as Pillow 13 writes it.
 CIFAR10 = {
     "PNG bytes, mean": 2260,

@@ -10,6 +10,8 @@ import pytest
 import storage_impl
 from storage_impl import ImageStore
 
+pytestmark = pytest.mark.unmeasured
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "create_store": storage_impl.create_store,
     "open_store": storage_impl.open_store,

@@ -21,6 +21,8 @@ from PIL import features
 from benchmarks import calibration, common, datasets, environment
 from report.results import facts_of, libraries
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).resolve().parent.parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

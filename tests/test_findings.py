@@ -10,6 +10,8 @@ from asv.config import Config
 from report.docs import tables
 from tests import stored_results
 
+pytestmark = pytest.mark.unmeasured
+
 FINDINGS, CHOOSING = tables.PAGES
 VERDICT = re.compile(r"^\*\*(?:Holds|Holds if [^*]+|Does not hold)\.\*\* ", re.MULTILINE)
 MEASURED = re.compile(r"(?<![\w.,])(\d[\d,]*(?:\.\d+)?) (?:us|ms|s|times|bytes|KB|MB)\b")

@@ -14,6 +14,8 @@ from report.counts import Counted, Version
 from report.obstacles import ObstacleError
 from report.pairs import Timed
 
+pytestmark = pytest.mark.unmeasured
+
 SAME = Counted("png", "read all", "instructions", 1_000_000, 1_004_000)
 MORE = SAME._replace(after=1_020_000)
 LESS = SAME._replace(after=900_000)

@@ -20,7 +20,7 @@ from report.kept import KeptResults
 from report.obstacles import ObstacleError
 from tests.test_report import git
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.unmeasured
 
 HERE = Path(__file__).resolve().parent.parent
 

@@ -5,7 +5,11 @@ from configparser import ConfigParser
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 from tests.stored_results import ROOT, known_benchmarks
+
+pytestmark = pytest.mark.unmeasured
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

@@ -13,7 +13,7 @@ from report import measure
 from tests.test_history import Remote
 from tests.test_report import git
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.unmeasured
 
 # Each round is a process of its own. One of them can interrupt the command, as Ctrl-C does.
 BENCHMARK = """

@@ -16,6 +16,8 @@ from report import obstacles, runner, workloads
 from report.commands import others
 from tests.stored_results import ROOT, known_benchmarks
 
+pytestmark = pytest.mark.unmeasured
+
 
 def test_what_is_measured() -> None:
     """It is plain code for every store, no more, and what is not large."""

@@ -14,6 +14,8 @@ from PIL import Image
 from report import obstacles, own_images, results
 from tests import stored_results
 
+pytestmark = pytest.mark.unmeasured
+
 READ = "many_images.ReadMany.time_read"
 
 

@@ -15,6 +15,8 @@ from tests import test_benchmarks
 from tests.samples import images_of, labels_of
 from tests.test_benchmarks import benchmark_of
 
+pytestmark = pytest.mark.unmeasured
+
 few_images = test_benchmarks.few_images
 
 SHAPE = (5, 7, 3)

@@ -23,6 +23,8 @@ from report import obstacles, runner, terminal
 from report.commands import bench
 from report.results import read_all, result_files
 
+pytestmark = pytest.mark.unmeasured
+
 NAN = float("nan")
 MACHINE = {
     "machine": "desk",

@@ -19,6 +19,8 @@ from report.commands import site
 from report.page import offline
 from tests.test_report import git
 
+pytestmark = pytest.mark.unmeasured
+
 INDEX = importlib.resources.files("asv") / "www" / "index.html"
 
 

@@ -27,6 +27,8 @@ from report.commands import versions
 from report.results import Benchmark, Figure, Result
 from tests.stored_results import CURRENT, ROOT, Stored, known_benchmarks, store
 
+pytestmark = pytest.mark.unmeasured
+
 EXACT = re.compile(r"\d+(\.\d+)+")
 LISTED: list[dict[str, str]] = load_json(ROOT / versions.VERSIONS, js_comments=True)
 DATASET = "synthetic"

@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
+
 from tests.browser.visit import Visits
 from tests.stored_results import HOSTILE, Stored
+
+pytestmark = pytest.mark.unmeasured
 
 
 def test_grid(visits: Visits, stored: Stored) -> None:

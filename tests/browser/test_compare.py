@@ -18,6 +18,8 @@ from tests import stored_results
 from tests.browser.visit import Visits
 from tests.stored_results import CURRENT, HOSTILE, Stored
 
+pytestmark = pytest.mark.unmeasured
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 

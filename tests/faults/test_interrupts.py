@@ -24,8 +24,9 @@ LAYOUTS: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(
     ("backend", "options"), LAYOUTS, ids=[f"{name}-{len(options)}" for name, options in LAYOUTS]
 )
+@pytest.mark.unmeasured
 def test_interrupted_writes(
-    scratch: Path, tally: Tally, backend: str, options: dict[str, Any], unmeasured: None
+    scratch: Path, tally: Tally, backend: str, options: dict[str, Any]
 ) -> None:
     """No signal ends the process, no store is damaged, every store holds whole calls."""
     program = [sys.executable, "-m", "tests.faults.interrupts", str(scratch), backend]
