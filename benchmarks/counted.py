@@ -1,9 +1,9 @@
 """The program that is counted: each operation of a store once, between two marks.
 
-`benchmarks.counting` runs it under valgrind or strace, in a directory with `tasks.json`, the
-images and the labels. It imports the libraries once and forks for each task, so that all tasks
-begin with the same memory. Nothing else of the project is imported before the fork: a task says
-which directory its packages come from.
+`benchmarks.counting` runs it under valgrind, under strace or alone, in a directory with
+`tasks.json`, the images and the labels. It imports the libraries once and forks for each task, so
+that all tasks begin with the same memory. Nothing else of the project is imported before the fork:
+a task says which directory its packages come from.
 """
 
 import ctypes
@@ -14,6 +14,8 @@ import mmap
 import os
 import shutil
 import sys
+import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,6 +31,8 @@ import xxhash  # noqa: F401
 BATCH = 32  # images of a shuffled batch
 LONGEST_MAP = 16 << 30  # bytes
 EVERY = "every operation"
+# Seconds: what takes longer under valgrind encodes or decodes, and the layout is nothing beside it.
+LONG = 0.3
 CALLS = 8  # of what handles one image, or none
 
 Call = Callable[..., Any]
@@ -99,6 +103,38 @@ class Strace:
 
     def end(self) -> None:
         """Nothing has to be done."""
+
+
+class Memory:
+    """Finds the most memory that Python and numpy hold at once for an operation."""
+
+    warmups = 1
+
+    def begin(self) -> None:
+        """Note what is allocated from here on."""
+        tracemalloc.start()
+
+    def count(self, name: str, call: Call) -> None:
+        """Call, and write the bytes to a file of this name."""
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        call()
+        _, peak = tracemalloc.get_traced_memory()
+        path = Path("../memory", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(peak - before))
+
+    def end(self) -> None:
+        """Go on without noting."""
+        tracemalloc.stop()
+
+
+Counter = Callgrind | Strace | Memory
+COUNTERS: dict[str, type[Counter]] = {
+    "valgrind": Callgrind,
+    "strace": Strace,
+    "tracemalloc": Memory,
+}
 
 
 def operations(
@@ -289,8 +325,9 @@ def plain_operations(
     yield "open", opening
 
 
-def run(task: dict[str, str], counter: Callgrind | Strace) -> None:
+def run(task: dict[str, Any], counter: Counter) -> None:
     """Count the operations of a task."""
+    moved = [bytes(size) for size in range(16, 512, 16) for _ in range(89 * task["layout"])]
     failures = Path("failed", task["name"]).absolute()
     sys.path.insert(0, task["packages"])
     images, labels = np.load("images.npy"), np.load("labels.npy")
@@ -302,11 +339,15 @@ def run(task: dict[str, str], counter: Callgrind | Strace) -> None:
     listed = operations if hasattr(store, "create_store") else plain_operations
     for name, prepare in listed(store, task["backend"], images, labels, counter.warmups**2):
         with failing(failures / name):
+            start = time.process_time()
             for _ in range(counter.warmups):  # what is done once in a process is not counted
                 call, end = prepare()
                 call()
                 end()
-            prepared.append((name, *prepare()))
+                if task["layout"] and time.process_time() > start + LONG:
+                    break
+            else:
+                prepared.append((name, *prepare()))
     gc.collect()
     counter.begin()
     for name, call, _ in prepared:
@@ -316,6 +357,7 @@ def run(task: dict[str, str], counter: Callgrind | Strace) -> None:
     for name, _, end in prepared:
         with failing(failures / name):
             end()
+    del moved
 
 
 @contextmanager
@@ -329,7 +371,7 @@ def failing(path: Path) -> Iterator[None]:
 
 def main(program: str, processes: int) -> None:
     """Count all tasks, each in a fork."""
-    counter = Callgrind() if program == "valgrind" else Strace()
+    counter = COUNTERS[program]()
     tasks = json.loads(Path("tasks.json").read_text())
     lmdb.open = open_with_shorter_map  # type: ignore[assignment]
     sys.setswitchinterval(100)  # seconds: threads take turns where they wait, and nowhere else

@@ -1,9 +1,10 @@
-"""Count the instructions, the cache misses and the system calls of each operation of a store.
+"""Count the instructions, cache misses, system calls and memory of each operation of a store.
 
-`count` runs `benchmarks.counted` under valgrind's callgrind and under strace. Counts of the same
-code are the same from run to run, also on a machine that does other work. What else would move
-them is fixed here: the variables of the environment, the seed of hashes, the paths of the packages
-and of the stores, the simulated caches. The garbage collector is off in what is counted.
+`count` runs `benchmarks.counted` under valgrind's callgrind, under strace and with tracemalloc.
+Counts of the same code are the same from run to run, also on a machine that does other work. What
+else would move them is fixed here: the variables of the environment, the seed of hashes, the paths
+of the packages and of the stores, the simulated caches. The garbage collector is off in what is
+counted.
 """
 
 import json
@@ -40,7 +41,11 @@ IMAGES = 64
 COUNTERS: Mapping[str, tuple[str, ...]] = {
     "valgrind": ("instructions", "d1_misses", "ll_misses"),
     "strace": ("syscalls", "bytes_read", "bytes_written", "syncs"),
+    "tracemalloc": ("peak_memory",),
 }
+# Code that nothing calls moves names and arrays in memory, and with them what the interpreter's and
+# the processor's caches miss: every operation is counted in several layouts, and the least counts.
+LAYOUTS = 3
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "LC_ALL": "C",
@@ -55,9 +60,12 @@ COMMANDS = {
     "valgrind": "valgrind -q --tool=callgrind --instr-atstart=no --vgdb=no"
     " --cache-sim=yes --I1=32768,8,64 --D1=32768,8,64 --LL=1048576,16,64"
     " --callgrind-out-file=callgrind.%p",
-    # Memory and locks are the allocator's and the interpreter's, and vary.
+    # Memory and locks are the allocator's and the interpreter's, and vary. How a thread begins and
+    # ends is the C library's: the end may be later than that of the operation.
     "strace": "strace -f -qq --seccomp-bpf"
-    " -e trace=!brk,mmap,munmap,mremap,madvise,futex -o strace",
+    " -e trace=!brk,mmap,munmap,mremap,madvise,futex,rt_sigprocmask,rseq,set_robust_list,exit"
+    " -o strace",
+    "tracemalloc": "",  # in the process itself
 }
 READING = {"read", "readv", "pread64", "preadv", "preadv2", "copy_file_range", "sendfile"}
 WRITING = {"write", "writev", "pwrite64", "pwritev", "pwritev2", "copy_file_range", "sendfile"}
@@ -93,12 +101,12 @@ class CountingError(Exception):
 
 
 def missing(program: str) -> str:
-    """Return what to do before valgrind or strace can count; nothing if it can."""
+    """Return what to do before a program can count; nothing if it can."""
     if sys.platform != "linux":
         return "work is counted on Linux alone: run this there"
     if program == "valgrind" and platform.machine() != "x86_64":
         return "instructions are counted on x86-64 alone: run this on such a machine"
-    if shutil.which(program, path=ENVIRONMENT["PATH"]) is None:
+    if COMMANDS[program] and shutil.which(program, path=ENVIRONMENT["PATH"]) is None:
         return f"{program} is not installed: install it, for example by apt-get install {program}"
     if program == "strace":
         tried = subprocess.run(["strace", "-qq", "-o", os.devnull, "true"], capture_output=True)
@@ -129,7 +137,7 @@ def count(
     labels : ndarray
         int64 (N,).
     processes : int, optional
-        How many tasks to count by valgrind at the same time.
+        How many forks to count in at the same time, but for strace.
     python : str, optional
         The interpreter, with the libraries.
 
@@ -150,10 +158,14 @@ def count(
         np.save(directory / "labels.npy", labels)
         shutil.copy(Path(__file__).with_name("counted.py"), directory)
         listed = []
+        names = []
         for number, task in enumerate(tasks):
             packages = directory / f"packages-{number:03}"
             shutil.copytree(task.packages, packages, ignore=shutil.ignore_patterns("__pycache__"))
-            listed.append({**task._asdict(), "packages": str(packages), "name": f"{number:03}"})
+            for layout in range(LAYOUTS):
+                given = {"packages": str(packages), "name": f"{number:03}-{layout}"}
+                listed.append({**task._asdict(), **given, "layout": layout})
+                names.append((task.name, given["name"], layout))
         (directory / "tasks.json").write_text(json.dumps(listed))
         compiling = [python, "-m", "compileall", "-q", str(directory)]
         subprocess.run(compiling)
@@ -161,21 +173,27 @@ def count(
         for program in COMMANDS:
             if not missing(program):
                 counted = _run(program, directory, python, processes)
-                for (number, task), operation in product(enumerate(tasks), OPERATIONS):
-                    reason = counted.get(f"{number:03}/{EVERY}", "the process ended")
-                    counts = counted.get(f"{number:03}/{operation}", reason)
-                    before = found[task.name].setdefault(operation, {})
+                for (task_name, name, layout), operation in product(names, OPERATIONS):
+                    reason = counted.get(f"{name}/{EVERY}", {} if layout else "the process ended")
+                    counts = counted.get(f"{name}/{operation}", reason)
+                    before = found[task_name].setdefault(operation, {})
                     if isinstance(before, dict):
-                        joined = counts if isinstance(counts, str) else before | counts
-                        found[task.name][operation] = joined
+                        found[task_name][operation] = _least(before, counts)
         return found
     finally:
         shutil.rmtree(directory)
 
 
+def _least(before: Counts, counts: Counts | str) -> Counts | str:
+    """Return the least of each counter; why it failed, if it did."""
+    if isinstance(counts, str):
+        return counts
+    return before | {name: min(n, before.get(name, n)) for name, n in counts.items()}
+
+
 def _run(program: str, directory: Path, python: str, processes: int) -> dict[str, Counts | str]:
     """Count all tasks by one program; by task and operation."""
-    at_once = processes if program == "valgrind" else 1  # strace's log is one after the other
+    at_once = 1 if program == "strace" else processes  # strace's log is one after the other
     script = [python, "-P", str(directory / "counted.py"), program, str(at_once)]
     done = subprocess.run(
         [*COMMANDS[program].split(), *script],
@@ -231,9 +249,18 @@ def _strace(directory: Path) -> dict[str, Counts]:
     return found
 
 
+def _tracemalloc(directory: Path) -> dict[str, Counts]:
+    """Return what tracemalloc found."""
+    found: dict[str, Counts] = {}
+    for path in directory.glob("memory/*/*"):
+        found[f"{path.parent.name}/{path.name}"] = {"peak_memory": int(path.read_text())}
+    return found
+
+
 _PARSERS: Mapping[str, Callable[[Path], dict[str, Counts]]] = {
     "valgrind": _callgrind,
     "strace": _strace,
+    "tracemalloc": _tracemalloc,
 }
 
 

@@ -1,4 +1,4 @@
-"""How much work is each operation: instructions, cache misses, system calls, bytes, syncs?
+"""How much work is each operation: instructions, cache misses, system calls, bytes, memory?
 
 Counts are the same from run to run, where times of the same code differ by a tenth and more: a
 difference of 1% in instructions, and any in system calls, is one of the code. They say nothing of
@@ -6,6 +6,7 @@ waiting, and are of one version of Python and of the libraries. `benchmarks.coun
 """
 
 import json
+import os
 import shutil
 import tempfile
 from importlib.util import find_spec
@@ -58,7 +59,8 @@ class Work:
                 for code, named in modules.items()
                 for backend, module in named.items()
             ]
-            found = counting.count(tasks, images, labels)
+            processes = os.cpu_count() or 1
+            found = counting.count(tasks, images, labels, processes=processes)
         Path(CACHE).write_text(json.dumps(found))
 
     def setup(self, backend: str, operation: str) -> None:
@@ -118,6 +120,19 @@ class SystemCalls(Work):
     track_syscalls.unit = "calls"  # type: ignore[attr-defined]
     track_bytes_read.unit = track_bytes_written.unit = "bytes"  # type: ignore[attr-defined]
     track_syncs.unit = "syncs"  # type: ignore[attr-defined]
+
+
+class Memory(Work):
+    """What Python and numpy hold at once, as tracemalloc notes it: a copy of what is read shows."""
+
+    params = (BACKENDS, ("read all", "read one", "shuffled batches", "verify"))
+    program = "tracemalloc"
+
+    def track_peak_memory(self, backend: str, operation: str) -> int:
+        """Return the most bytes; what C libraries allocate by themselves is not among them."""
+        return int(self.found["peak_memory"])
+
+    track_peak_memory.unit = "bytes"  # type: ignore[attr-defined]
 
 
 class PlainInstructions(Instructions):

@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+from report.counts import READING
+
 # Where an operation is slower than its reading or writing alone, it may be named, too.
-READING = ("read all", "read one", "shuffled batches", "verify")
 WRITING = ("write many", "write one", "append")
 
 AROUND = """

@@ -25,6 +25,7 @@ from benchmarks import (
     single_image,
     work,
 )
+from report import counts
 
 pytestmark = [
     pytest.mark.unmeasured,
@@ -226,6 +227,10 @@ EXPECTED = {
     "work.Instructions.track_d1_misses": WORK,
     "work.Instructions.track_instructions": WORK,
     "work.Instructions.track_ll_misses": WORK,
+    "work.Memory.track_peak_memory": (
+        [BACKENDS, [repr(name) for name in counts.READING]],
+        WORK[1],
+    ),
     "work.PlainInstructions.track_d1_misses": PLAIN_WORK,
     "work.PlainInstructions.track_instructions": PLAIN_WORK,
     "work.PlainInstructions.track_ll_misses": PLAIN_WORK,
@@ -382,7 +387,7 @@ def test_names_say_how_many_images() -> None:
 
 def test_a_class_is_chosen_by_its_name() -> None:
     """What `--bench` is given as the name of a class chooses no other class, too."""
-    shared = {"Disk", "Instructions", "Png", "SystemCalls"}  # what several are about
+    shared = {"Disk", "Instructions", "Memory", "Png", "SystemCalls"}  # what several are about
     classes = {name.split(".")[1] for name in EXPECTED} - shared
     for name in classes:
         assert [other for other in classes if name in other] == [name]

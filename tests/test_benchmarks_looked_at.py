@@ -38,6 +38,7 @@ OF_THEIR_OWN = {
     "startup.ImportPackage",
     "work.Instructions",
     "work.PlainInstructions",
+    "work.Memory",
     "work.PlainSystemCalls",
     "work.SystemCalls",
 }

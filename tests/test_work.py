@@ -71,6 +71,8 @@ def count(
     """Return what one program counts of stores with these lines in their reading."""
     needs(program)
     monkeypatch.setattr(counting, "COMMANDS", {program: counting.COMMANDS[program]})
+    if program == "valgrind":
+        monkeypatch.setattr(counting, "LAYOUTS", 1)  # each takes ten seconds
     tasks = []
     for number, line in enumerate(again):
         packages = directory / str(number)
@@ -108,6 +110,24 @@ def test_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert after["write many"]["instructions"] == unchanged
     assert before["write one"].startswith("RuntimeError: what was read is not what was written")
     assert before["read all"]["ll_misses"] > 2 * IMAGES.nbytes / 64
+
+
+def test_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held at once: a copy of what is read shows, and other operations are as they were."""
+    copy = "kept = np.load(self.path)['images'].copy()"
+    before, after = count(tmp_path, monkeypatch, "tracemalloc", "pass", copy).values()
+    more = after["read all"]["peak_memory"] - before["read all"]["peak_memory"]
+    assert more >= IMAGES.nbytes
+    assert after["open"] == before["open"]
+
+
+def test_the_least_of_all_layouts_counts() -> None:
+    """Code that nothing calls adds to a count by moving names in memory, and takes nothing away."""
+    first: counting.Counts = {"instructions": 1010, "syscalls": 8}
+    second: counting.Counts = {"instructions": 1000, "d1_misses": 7}
+    least = {"instructions": 1000, "syscalls": 8, "d1_misses": 7}
+    assert counting._least(first, second) == least
+    assert counting._least(first, "OSError: full") == "OSError: full"
 
 
 @pytest.mark.parametrize(

@@ -139,8 +139,8 @@ def judge(python: str, before: Version, after: Version, scratch: Path) -> Judgem
     """Count two versions of the package, and time them."""
     missing = counts.missing(python)
     counted: list[Counted] = []
-    if len(missing) < 2:
-        say("counting")
+    if len(missing) < counts.PROGRAMS:
+        say("counts")
         found = counts.count(python, [before, after], IMAGES)
         counted = list(counts.compare(found, before, after))
     timed = pairs.measure(

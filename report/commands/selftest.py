@@ -1,6 +1,6 @@
 """Is nothing named of the same code, and every slowdown that is planted? `tox run -e selftest`.
 
-python -m report.commands.selftest [--runs N]
+python -m report.commands.selftest [counts] [times] [--runs N]
 
 What the gate does with two commits is done with the package of HEAD and copies of it: one that is
 the same, one with functions that nothing calls, and one for each plant of `report.plants`. A plant
@@ -12,7 +12,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,8 @@ from report.pairs import Timed
 from report.plants import LOOP, PLANTS, SLOWER, Plant, add_unused, plant
 
 RUNS = 10
-IMAGES = 32  # half of what the gate counts: it is done 9 times a run
+PARTS = {"counts", "times"}
+IMAGES = 16  # a quarter of what the gate counts: each run has 9 versions
 ROUNDS = 6
 SECONDS = 0.4
 SPACE = 1 << 30
@@ -61,12 +62,16 @@ def main(arguments: list[str]) -> int:
         description="Is nothing named of the same code, and every slowdown that is planted?",
     )
     parser.add_argument("--runs", type=int, default=RUNS, help="of each (default: %(default)s)")
-    runs: int = parser.parse_args(arguments).runs
-    return runner.unless_obstructed(lambda: selftest(runs))
+    parser.add_argument("parts", nargs="*", help="counts or times (default: both)")
+    given = parser.parse_args(arguments)
+    if not set(given.parts) <= PARTS:
+        parser.error(f"unknown part {' '.join(given.parts)!r}; choose {' or '.join(sorted(PARTS))}")
+    parts = set(given.parts) or PARTS
+    return runner.unless_obstructed(lambda: selftest(given.runs, parts))
 
 
-def selftest(runs: int) -> int:
-    """Run everything; return the exit code."""
+def selftest(runs: int, parts: Collection[str]) -> int:
+    """Run what is asked for; return the exit code."""
     python = runner.environment_python()
     backends = runner.backends(python)
     start = time.monotonic()
@@ -75,25 +80,29 @@ def selftest(runs: int) -> int:
         counted: list[Outcome] = []
         timed: list[Outcome] = []
         measured: list[Timed] = []
-        if not counts.missing(python):
+        if "counts" in parts and not counts.missing(python):
             versions.plant()
             for run in range(1, runs + 1):
                 say(f"counts, run {run} of {runs}", start)
                 counted += versions.count()
-        for run in range(1, runs + 1):
+        for run in range(1, runs + 1) if "times" in parts else ():
             say(f"times, run {run} of {runs}", start)
             same, outcomes = versions.time()
             measured += same
             timed += outcomes
-    lines = [*head(), *counts.missing(python), ""]
-    lines += [*summary("counts", counted), "", *summary("times", timed), "", *spread(measured)]
+    lines = [*head(), *counts.missing(python)]
+    if counted:
+        lines += ["", *summary("counts", counted)]
+    if timed:
+        lines += ["", *summary("times", timed), "", *spread(measured)]
     text = "\n".join(lines)
     print(f"\n{text}")
     kept = runner.ROOT / ".asv" / "selftest.txt"
     kept.write_text(f"{text}\n", encoding="utf-8")
     say(f"The same is in {kept}", start)
-    wrong = [each for each in (*counted, *timed) if not each.found or each.other]
-    return 1 if wrong else 0
+    every = (*counted, *timed)
+    wrong = [each for each in every if not each.found or each.other]
+    return 1 if wrong or not every else 0
 
 
 def say(line: str, start: float) -> None:
