@@ -1,13 +1,18 @@
-"""Calls spread over the cores that this process may use."""
+"""Calls spread over the cores that this process may use.
 
+The threads are not `concurrent.futures`': an interrupt of its calls can leave one of their locks
+locked, and the next call waits for ever. Here is no lock that Python code holds: a `SimpleQueue`
+and `start_new_thread` are interrupted before they begin, or after they are done.
+"""
+
+import _thread
 import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import starmap
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
@@ -19,19 +24,19 @@ def each(function: Callable[..., _T], calls: Sequence[tuple[Any, ...]]) -> list[
     interpreter ends, or the system has no more of them.
     """
     workers = min(cores(), len(calls))
-    if workers < 2:
+    if workers < 2 or not _started(workers - 1):
         return list(starmap(function, calls))
     # A share of the calls for each thread: handing over single ones would cost too much.
-    shares = [calls[i::workers] for i in range(workers)]
-    handed: list[Future[list[_T]]] = []
-    with suppress(RuntimeError):
-        for share in shares[1:]:
-            handed.append(_pool().submit(_share, function, share))
+    answers: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(workers - 1)]
+    for i, answer in enumerate(answers, 1):
+        _jobs.put((function, calls[i::workers], answer))
     results: list[Any] = [None] * len(calls)
-    for i in (0, *range(len(handed) + 1, workers)):
-        results[i::workers] = _share(function, shares[i])
-    for i, future in enumerate(handed, 1):
-        results[i::workers] = future.result()
+    results[::workers] = starmap(function, calls[::workers])
+    for i, answer in enumerate(answers, 1):
+        found = answer.get()
+        if isinstance(found, BaseException):
+            raise found
+        results[i::workers] = found
     return results
 
 
@@ -42,25 +47,39 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def _share(function: Callable[..., _T], calls: Sequence[tuple[Any, ...]]) -> list[_T]:
-    return list(starmap(function, calls))
+_jobs: SimpleQueue[Any] = SimpleQueue()
+_threads: list[int] = []  # the threads that take jobs
 
 
-_threads: "ThreadPoolExecutor | None" = None
+def _started(count: int) -> bool:
+    """Whether there is a thread that takes jobs, after an attempt to have `count` of them."""
+    if sys.is_finalizing():  # they run no more
+        return False
+    with suppress(RuntimeError):
+        while len(_threads) < count:
+            _threads.append(_thread.start_new_thread(_work, (_jobs,)))
+    return bool(_threads)
 
 
-def _pool() -> "ThreadPoolExecutor":
-    global _threads
-    if _threads is None:
-        from concurrent.futures import ThreadPoolExecutor  # which few programs need
+def _work(jobs: SimpleQueue[Any]) -> None:
+    while True:
+        _do(*jobs.get())
 
-        _threads = ThreadPoolExecutor(max(cores() - 1, 1), "storage_impl")
-    return _threads
+
+def _do(
+    function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], answer: SimpleQueue[Any]
+) -> None:
+    try:
+        answer.put(list(starmap(function, calls)))
+    except BaseException as error:
+        answer.put(error)
 
 
 def _forget() -> None:
-    global _threads
-    _threads = None  # no thread but the one that forks is in the child
+    """Begin anew: no thread but the one that forks is in the child."""
+    global _jobs
+    _jobs = SimpleQueue()
+    _threads.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,5 +1,6 @@
 """What is stored of an image: encoded, decoded, refused; whatever the container."""
 
+import _thread
 import io
 import os
 import random
@@ -7,7 +8,6 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -414,13 +414,9 @@ def test_simplejpeg_gives_the_pixels_of_pillow(
 
 
 @pytest.fixture
-def two_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads, as on two cores, whatever there are here."""
     monkeypatch.setattr(_threads, "cores", lambda: 2)
-    monkeypatch.setattr(_threads, "_threads", None)
-    yield
-    if _threads._threads is not None:
-        _threads._threads.shutdown()
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 17])
@@ -470,6 +466,46 @@ def test_interrupt(two_cores: None) -> None:
     with pytest.raises(KeyboardInterrupt):
         _threads.each(interrupted, calls)
     assert len(set(_threads.each(codecs.encode, calls))) == 1
+
+
+# Raises KeyboardInterrupt before each line in turn of a call, the standard library's lines among
+# them, and makes another call after each.
+INTERRUPTED = """
+import sys
+from storage_impl import _threads
+_threads.cores = lambda: 2
+calls = [(i,) for i in range(-8, 0)]
+number, lines = 0, 1
+while lines >= number:  # the last call came to that line
+    number += 1
+    lines = 0
+    def trace(frame, event, _):
+        global lines
+        if event == "line":
+            lines += 1
+            if lines == number:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+    sys.settrace(trace)
+    try:
+        _threads.each(abs, calls)
+    except KeyboardInterrupt:
+        pass
+    sys.settrace(None)
+    assert _threads.each(abs, calls) == list(range(8, 0, -1))
+print(number)
+"""
+
+
+@pytest.mark.unmeasured
+def test_interrupt_at_any_line() -> None:
+    """No interrupt leaves what the next call waits for, nor the end of the interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stderr == ""
+    assert int(done.stdout) > 10
 
 
 @needs_fork
@@ -529,8 +565,9 @@ def test_interpreter_that_ends(when: str) -> None:
 def test_no_thread_can_be_started(two_cores: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same where the system has no more of them."""
 
-    def refuse(_: object) -> None:
+    def refuse(*_: object) -> int:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(_threads, "_threads", [])
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
     assert _threads.each(abs, [(-1,), (-2,), (-3,)]) == [1, 2, 3]
