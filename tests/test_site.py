@@ -1,13 +1,9 @@
 """The command that publishes the site, and how asv's pages come off the network."""
 
-import base64
-import hashlib
 import importlib.resources
-import io
 import json
 import os
 import sys
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,127 +20,105 @@ pytestmark = pytest.mark.unmeasured
 INDEX = importlib.resources.files("asv") / "www" / "index.html"
 
 
-def archive(files: dict[str, bytes]) -> bytes:
-    """Return the archive of a package as the registry has it."""
-    written = io.BytesIO()
-    with tarfile.open(fileobj=written, mode="w:gz") as tar:
-        for path, content in files.items():
-            entry = tarfile.TarInfo(f"package/{path}")
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    return written.getvalue()
-
-
-def pinned(name: str, content: bytes) -> offline.Package:
-    """Return a package whose archive is this."""
-    return offline.Package(name, base64.b64encode(hashlib.sha512(content).digest()).decode())
-
-
-ARCHIVE = archive({"dist/a.js": b"1 + 1\n"})
-PACKAGE = pinned("a@1.0.0", ARCHIVE)
+PAGES = Path(offline.__file__).parent
 
 
 @pytest.fixture
-def archives() -> dict[offline.Package, bytes]:
-    """Archives with a line in place of each script."""
-    return {
-        package: archive(
-            {s.member: s.address.encode() for s in offline.SCRIPTS if s.package == package}
-        )
-        for package in {script.package for script in offline.SCRIPTS}
-    }
+def scripts(tmp_path: Path) -> Path:
+    """What npm installs, with a line in place of each script."""
+    for end, path in offline.SCRIPTS.items():
+        (tmp_path / "scripts" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "scripts" / path).write_text(end)
+    return tmp_path / "scripts"
 
 
 @pytest.fixture
 def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a program called npm on the path: it gives what is in a directory, or fails."""
+    """Put a program called npm on the path, which installs one file, or fails."""
     if os.name == "nt":
         pytest.skip("Windows starts no script by its first line")
-    registry = tmp_path / "registry"
-    registry.mkdir()
     program = tmp_path / "bin" / "npm"
     program.parent.mkdir()
     program.write_text(
         f"#!{sys.executable}\n"
-        "import os, shutil, sys\n"
+        "import os, sys\n"
+        "assert sys.argv[1] == 'ci' and '--ignore-scripts' in sys.argv\n"
+        "assert os.path.exists('package.json') and os.path.exists('package-lock.json')\n"
+        "os.makedirs('node_modules/a')\n"
+        "open('node_modules/a/a.js', 'w').write('1 + 1')\n"
         "if os.path.exists(f'{sys.path[0]}/down'):\n"
         "    sys.exit('ENOTFOUND')\n"
-        f"shutil.copytree({str(registry)!r}, '.', dirs_exist_ok=True)\n"
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent))
-    return registry
+    return program
 
 
-# -- what the registry has ---------------------------------------------------------------------
+# -- what npm installs -------------------------------------------------------------------------
 
 
-def test_fetch(npm: Path, tmp_path: Path) -> None:
-    """An archive comes from the registry, and its files are to be had."""
-    (npm / "a-1.0.0.tgz").write_bytes(ARCHIVE)
-    found = offline.fetch([PACKAGE], tmp_path / "cache")
-    assert found == {PACKAGE: ARCHIVE}
-    assert offline.content(found[PACKAGE], "dist/a.js") == b"1 + 1\n"
+def test_pins() -> None:
+    """The lock file pins each script's package by its hash, and names no host."""
+    packages = json.loads((PAGES / "package-lock.json").read_text())["packages"]
+    wanted = json.loads((PAGES / "package.json").read_text())["dependencies"]
+    assert packages.pop("")["dependencies"] == wanted
+    assert {name.removeprefix("node_modules/") for name in packages} == set(wanted)
+    assert {path.partition("/")[0] for path in offline.SCRIPTS.values()} == set(wanted)
+    for package in packages.values():
+        assert package["integrity"].startswith("sha512-")
+        assert "resolved" not in package
 
 
-def test_fetched_once(npm: Path, tmp_path: Path) -> None:
-    """What was fetched is kept, and the registry is not asked again."""
-    (npm / "a-1.0.0.tgz").write_bytes(ARCHIVE)
-    offline.fetch([PACKAGE], tmp_path / "cache")
-    (tmp_path / "bin" / "npm").unlink()
-    assert offline.fetch([PACKAGE], tmp_path / "cache") == {PACKAGE: ARCHIVE}
+def test_installed_once(npm: Path, tmp_path: Path) -> None:
+    """What npm has installed is kept, and the registry is not asked again."""
+    found = offline.install(tmp_path / "cache", PAGES)
+    assert (found / "a" / "a.js").read_text() == "1 + 1"
+    npm.unlink()
+    assert offline.install(tmp_path / "cache", PAGES) == found
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [found.parent.name]
 
 
-def test_damaged_copy(npm: Path, tmp_path: Path) -> None:
-    """A kept archive that is not what it was is fetched again."""
-    (npm / "a-1.0.0.tgz").write_bytes(ARCHIVE)
-    offline.fetch([PACKAGE], tmp_path / "cache")
-    (kept,) = (tmp_path / "cache").iterdir()
-    kept.write_bytes(ARCHIVE[:-1])
-    assert offline.fetch([PACKAGE], tmp_path / "cache") == {PACKAGE: ARCHIVE}
-    assert kept.read_bytes() == ARCHIVE
-
-
-def test_another_archive(npm: Path, tmp_path: Path) -> None:
-    """An archive that is not the one pinned is refused, and not kept."""
-    (npm / "a-1.0.0.tgz").write_bytes(archive({"dist/a.js": b"steal()\n"}))
-    with pytest.raises(obstacles.ObstacleError, match=r"a@1\.0\.0 is not what is pinned"):
-        offline.fetch([PACKAGE], tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+def test_other_pins(npm: Path, tmp_path: Path) -> None:
+    """Where the lock file has changed, npm installs again."""
+    pins = tmp_path / "pins"
+    pins.mkdir()
+    (pins / "package.json").write_text("{}")
+    (pins / "package-lock.json").write_text("{}")
+    found = offline.install(tmp_path / "cache", PAGES)
+    assert offline.install(tmp_path / "cache", pins) != found
 
 
 def test_no_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without npm the user is told to install it."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(obstacles.ObstacleError, match=r"install Node\.js"):
-        offline.fetch([PACKAGE], tmp_path / "cache")
+        offline.install(tmp_path / "cache", PAGES)
 
 
 def test_no_registry(npm: Path, tmp_path: Path) -> None:
-    """Where npm fails, what it said is said."""
-    (tmp_path / "bin" / "down").touch()
+    """Where npm fails, what it said is said, and nothing of what it has installed is kept."""
+    (npm.parent / "down").touch()
     with pytest.raises(obstacles.ObstacleError, match="check the network(?s:.*)    ENOTFOUND"):
-        offline.fetch([PACKAGE], tmp_path / "cache")
+        offline.install(tmp_path / "cache", PAGES)
+    assert not list((tmp_path / "cache").iterdir())
 
 
 # -- index.html --------------------------------------------------------------------------------
 
 
-def test_localise(tmp_path: Path, archives: dict[offline.Package, bytes]) -> None:
+def test_localise(tmp_path: Path, scripts: Path) -> None:
     """Nothing that asv's page loads is on the network any more, and all of it is there."""
     text = INDEX.read_text(encoding="utf-8")
-    index = tmp_path / "index.html"
+    site = tmp_path / "site"
+    site.mkdir()
+    index = site / "index.html"
     index.write_text(text, encoding="utf-8")
-    offline.localise(tmp_path, archives)
+    offline.localise(site, scripts)
     changed = index.read_text(encoding="utf-8")
     assert 'src="http' not in changed
     assert "integrity" not in changed
-    for script in offline.SCRIPTS:
-        (path,) = [
-            path
-            for path in (tmp_path / offline.DIRECTORY).iterdir()
-            if path.read_text() == script.address
-        ]
+    for end in offline.SCRIPTS:
+        (path,) = [p for p in (site / offline.DIRECTORY).iterdir() if p.read_text() == end]
         assert changed.count(f'"{offline.DIRECTORY}/{path.name}"') == 1
     # All else is as it was, and in the same order.
     kept = [line for line in text.splitlines() if "integrity" not in line]
@@ -165,24 +139,24 @@ def test_another_index(
     after: str,
     says: str,
     tmp_path: Path,
-    archives: dict[offline.Package, bytes],
+    scripts: Path,
 ) -> None:
     """A page of another version of asv is left as it is, and a sentence says why."""
     text = INDEX.read_text(encoding="utf-8").replace(before, after)
-    (tmp_path / "index.html").write_text(text, encoding="utf-8")
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.html").write_text(text, encoding="utf-8")
     with pytest.raises(obstacles.ObstacleError, match=says):
-        offline.localise(tmp_path, archives)
-    assert (tmp_path / "index.html").read_text(encoding="utf-8") == text
-    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+        offline.localise(site, scripts)
+    assert (site / "index.html").read_text(encoding="utf-8") == text
+    assert [path.name for path in site.iterdir()] == ["index.html"]
 
 
 # -- the command -------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def run_site(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archives: dict[offline.Package, bytes]
-) -> Callable[..., int]:
+def run_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripts: Path) -> Callable[..., int]:
     """Run the command in a checkout with results, with an asv that copies its index.html."""
     root = tmp_path / "checkout"
     (root / ".asv" / "results").mkdir(parents=True)
@@ -202,7 +176,7 @@ def run_site(
         return 0
 
     monkeypatch.setattr(runner, "asv", publish)
-    monkeypatch.setattr(offline, "fetch", lambda packages, cache: archives)
+    monkeypatch.setattr(offline, "install", lambda cache: scripts)
     return lambda *arguments: site.main(list(arguments))
 
 
@@ -236,7 +210,7 @@ def test_nothing_is_touched_without_the_scripts(
     def fail(*_: Any) -> None:
         raise obstacles.ObstacleError("There is no npm program.")
 
-    monkeypatch.setattr(offline, "fetch", fail)
+    monkeypatch.setattr(offline, "install", fail)
     assert run_site("--offline") == 1
     assert "There is no npm program." in capsys.readouterr().err
     assert not Path(".asv/html").exists()

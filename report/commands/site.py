@@ -33,12 +33,11 @@ def publish(without_network: bool) -> int:
             f"There are no results in {conf.results_dir}: python -m tox run -e bench makes some."
         )
     if without_network:  # before the site is touched
-        packages = {script.package for script in offline.SCRIPTS}
-        archives = offline.fetch(packages, Path(".asv/npm"))
+        scripts = offline.install(Path(".asv/npm"))
     if failure := runner.publish(conf):
         return failure
     if without_network:
-        offline.localise(Path(conf.html_dir), archives)
+        offline.localise(Path(conf.html_dir), scripts)
     runner.say_site(conf)
     return 0
 

@@ -1,6 +1,7 @@
 """A browser, and sites of made-up results to open in it."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,7 @@ from tests import stored_results
 from tests.browser.visit import MissingError, Visits, chromium
 from tests.stored_results import Stored
 
-AXE = offline.Package(
-    "axe-core@4.14.1",
-    "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==",
-)
+CACHE = stored_results.ROOT / ".asv" / "npm"
 
 
 @pytest.fixture(scope="package")
@@ -36,32 +34,35 @@ def visits(browser: Any) -> Iterator[Visits]:
     assert pages.problems == []
 
 
-@pytest.fixture(scope="package")
-def archives() -> dict[offline.Package, bytes]:
-    """Return what the npm registry has for the site and for the tests."""
-    packages = {AXE, *(script.package for script in offline.SCRIPTS)}
+def installed(pins: Path) -> Path:
+    """Return where npm has installed what is pinned in a directory."""
     try:
-        return offline.fetch(packages, stored_results.ROOT / ".asv" / "npm")
+        return offline.install(CACHE, pins)
     except obstacles.ObstacleError as obstacle:
         pytest.skip(f"needs the npm registry: {' '.join(str(obstacle).split())}")
 
 
 @pytest.fixture(scope="package")
-def axe(archives: dict[offline.Package, bytes]) -> str:
-    """Return the script of axe-core."""
-    return offline.content(archives[AXE], "axe.min.js").decode()
+def scripts() -> Path:
+    """Return where the scripts of asv's pages are."""
+    return installed(Path(offline.__file__).parent)
 
 
 @pytest.fixture(scope="package")
-def publish(
-    tmp_path_factory: pytest.TempPathFactory, archives: dict[offline.Package, bytes]
-) -> Callable[..., Stored]:
+def axe() -> str:
+    """Return the script of axe-core."""
+    modules = installed(Path(__file__).parent)
+    return (modules / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="package")
+def publish(tmp_path_factory: pytest.TempPathFactory, scripts: Path) -> Callable[..., Stored]:
     """Make up results as `stored_results.store` does, and the site of them, off the network."""
 
     def make(**what: Any) -> Stored:
         stored = stored_results.store(tmp_path_factory.mktemp("site") / "stored", **what)
         stored.publish()
-        offline.localise(stored.html, archives)
+        offline.localise(stored.html, scripts)
         return stored
 
     return make
