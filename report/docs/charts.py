@@ -4,7 +4,8 @@ The same results give the same files, byte for byte.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import product
+from io import StringIO
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, NullLocator
+from scour import scour
 
 from report.docs.tables import BACKENDS, Kept, Quantity, Run, quotient
+from report.terminal import figure
 from report.workloads import LIBRARIES
 
 CHARTS = Path(__file__).resolve().parents[2] / "docs" / "charts"
@@ -28,7 +31,8 @@ RAW = 32 * 32 * 3  # bytes of an image
 
 STYLE = {
     "svg.hashsalt": "storage_impl",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text as text
+    "font.sans-serif": ["DejaVu Sans"],
     "figure.facecolor": "white",  # opaque: a page may be dark
     "font.size": 9,
     "axes.grid": True,
@@ -44,6 +48,13 @@ STYLE = {
     "lines.markersize": 5,
     "errorbar.capsize": 2,
 }
+
+# Without what nobody sees; half the size.
+SHORT = scour.sanitizeOptions()
+SHORT.digits = 3
+SHORT.indent_type = "none"
+SHORT.newlines = False
+SHORT.remove_metadata = SHORT.strip_comments = SHORT.strip_ids = SHORT.shorten_ids = True
 
 Point = tuple[Any, Quantity | None]  # where on the x axis, and what was measured there
 Row = tuple[str, str, tuple[Any, ...]]  # what to call it, a benchmark, its further parameters
@@ -100,7 +111,7 @@ def logarithmic(axes: Axes, *which: str) -> None:
         if high / low < 30:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-        axis.set_minor_formatter(lambda *_: "")
+        axis.set_minor_locator(NullLocator())
 
 
 def ticks(axes: Axes, places: Sequence[float], labels: Sequence[object]) -> None:
@@ -129,6 +140,49 @@ def panels(count: int, height: float = 3.2, **given: Any) -> tuple[Picture, list
     picture = Picture(figsize=(9, height), layout="constrained")
     found = picture.subplots(1, count, squeeze=False, **given)
     return picture, list(found[0])
+
+
+# What an image costs in six workloads: the answer at a glance.
+OVERVIEW: tuple[tuple[str, str, tuple[Any, ...], str], ...] = (
+    ("Read all in order", "many_images.ReadMany.time_read", (10_000,), "us/image"),
+    (
+        "Read shuffled batches of 256",
+        "access_patterns.ReadBatches.time_read_10000",
+        ("shuffled", 256),
+        "us/image",
+    ),
+    ("Read one at random", "access_patterns.Latency.track_p50", (), "us"),
+    ("Write all in one call", "many_images.WriteMany.time_write", (10_000,), "us/image"),
+    ("Write one at a time, synced", "durability.OneByOne.time_write_100", (True,), "us/image"),
+    ("Disk space", "disk_usage.DiskUsage.track_allocated", (10_000,), "bytes/image"),
+)
+
+
+def overview(kept: Kept) -> Picture:
+    """Draw six workloads by backend, each relative to its best, with the figures beside."""
+    picture = Picture(figsize=(4.2, 5.2), layout="constrained")  # 400 pixels wide
+    axes = picture.subplots()
+    place = 0.0
+    for title, name, rest, unit in OVERVIEW:
+        found = {
+            backend: kept.default.quantity(name, (backend, *rest), unit) for backend in BACKENDS
+        }
+        known = [each.value for each in found.values() if each is not None]
+        axes.text(0.9, place, f"{title} ({unit})", weight="bold", va="center")
+        for backend, each in found.items():
+            place += 1
+            if each is None:
+                continue
+            times = each.value / min(known)
+            axes.barh(place, times - 0.9, left=0.9, color=COLOURS[backend], height=0.75)
+            axes.text(times * 1.08, place, f"{NAMES[backend]}  {figure(each.value)}", va="center")
+        place += 1.4
+    axes.set_ylim(place - 0.8, -0.8)
+    axes.set_yticks([])
+    logarithmic(axes, "x")
+    axes.set_xlim(0.9, 2_500)
+    axes.set_xlabel("times the best backend (log scale)")
+    return picture
 
 
 def count(kept: Kept) -> Picture:
@@ -356,39 +410,46 @@ def tuning(kept: Kept) -> Picture:
 
 
 def versions(kept: Kept) -> Picture:
-    """Draw by how much a version of a library changes what an image costs."""
-    picture = Picture(figsize=(9, 8), layout="constrained")
-    rows = picture.subplots(len(LIBRARIES), 3, sharey=True)
-    columns = (
+    """Draw by how much a version of a library changes what an image costs, where one does."""
+    workloads = (
         ("write 1,000", "many_images.WriteMany.time_write", (1_000,)),
         ("read 10,000", "many_images.ReadMany.time_read", (10_000,)),
         ("read one", "single_image.ReadOne.time_read_100", ()),
     )
-    for (library, row), (column, (title, name, rest)) in product(
-        zip(LIBRARIES, rows, strict=True), enumerate(columns)
-    ):
-        axes = row[column]
+    drawn: list[tuple[str, str, dict[str, list[Quantity | None]]]] = []
+    for library, (title, name, rest) in product(LIBRARIES, workloads):
         runs = kept.sweep(library)
+        changes: dict[str, list[Quantity | None]] = {}
         for backend in BACKENDS:
             usual, *found = (
                 run.quantity(name, (backend, *rest), "us/image")
                 for run in (runs[kept.default.versions[library]], *runs.values())
             )
-            line(
-                axes, backend, enumerate(each and usual and quotient(each, usual) for each in found)
-            )
-        ticks(axes, range(len(runs)), [version.removesuffix(".0") for version in runs])
+            changes[backend] = [each and usual and quotient(each, usual) for each in found]
+        intervals = [each.interval for each in chain(*changes.values()) if each is not None]
+        if any(ends is not None and not ends[0] <= 1 <= ends[1] for ends in intervals):
+            drawn.append((library, title, changes))
+    height = max(-(-len(drawn) // 3), 1)
+    picture = Picture(figsize=(9, 2.6 * height + 0.4), layout="constrained")
+    panels = picture.subplots(height, 3, sharey=True, squeeze=False)
+    for axes in panels.flat[len(drawn) :]:
+        axes.set_axis_off()
+    for axes, (library, title, changes) in zip(panels.flat, drawn, strict=False):
+        for backend, found in changes.items():
+            line(axes, backend, enumerate(found))
+        names = [version.removesuffix(".0") for version in kept.sweep(library)]
+        ticks(axes, range(len(names)), names)
         axes.tick_params(axis="x", labelrotation=30)
-        if library == LIBRARIES[0]:
-            axes.set_title(title)
-        if column == 0:
-            axes.set_ylabel(f"{library}\ntimes the default")
-    rows[0][0].set_ylim(bottom=0)
+        axes.set_title(f"{library}: {title}")
+    for row in panels:
+        row[0].set_ylabel("times the default")
+    panels[0][0].set_ylim(bottom=0)
     legend(picture, BACKENDS)
     return picture
 
 
 CHARTED: tuple[Callable[[Kept], Picture], ...] = (
+    overview,
     count,
     disk,
     access_patterns,
@@ -408,6 +469,8 @@ def main() -> None:
     kept = Kept()
     with mpl.rc_context(STYLE):
         for draw in CHARTED:
+            drawn = StringIO()
+            draw(kept).savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
             path = CHARTS / f"{draw.__name__}.svg"
-            draw(kept).savefig(path, metadata={"Date": None, "Creator": None})
+            path.write_text(scour.scourString(drawn.getvalue(), SHORT), encoding="utf-8")
             print(path.name)

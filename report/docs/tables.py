@@ -1,4 +1,4 @@
-"""Fill the tables of the pages in docs/ from the results that are kept in docs/results.
+"""Fill the tables of README.md and of docs/ from the results that are kept in docs/results.
 
 A page is written by hand, but for its tables. A comment says what a table holds, a row in
 each line, and what follows it up to the next `<!-- end -->` is replaced:
@@ -30,7 +30,7 @@ from report.workloads import LIBRARIES
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
-PAGES = tuple(ROOT / "docs" / name for name in ("findings.md", "choosing.md"))
+PAGES = (ROOT / "docs" / "findings.md", ROOT / "docs" / "choosing.md", ROOT / "README.md")
 BACKENDS = ("png", "lmdb", "hdf5")
 ABSENT = "not measured"
 
