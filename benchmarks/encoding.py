@@ -77,23 +77,37 @@ class PhotoSuite(Suite):
         return np.empty((0, 32, 32, 3), np.uint8), np.empty(0, np.int64)
 
     def begin(self, *parameters: Any) -> None:
-        """Load the images of a size, once in a process, and start a sample."""
+        """Load the images of a size and their files, once in a process, and start a sample."""
         *_, encoding, size = parameters
         if self.first:
-            originals: list[bytes] = []
-            if size == 32:
-                images, self.labels = datasets.load(PIXEL_BYTES // (32 * 32 * 3))
-                self.photos = list(images)
-            else:
-                sizes = [(64 * height, 64 * width) for height, width in GRID]
-                if size == 256:
-                    sizes = [(256, 256)] * (PIXEL_BYTES // (256 * 256 * 3))
-                self.photos, self.labels, originals = datasets.photos(sizes)
-            if size == 256 and originals:
-                self.photos, self.labels = square(self.photos, self.labels, len(sizes))
-                originals = []
-            self.files = list(self.encoded(encoding, originals))
+            name = f"photos-{encoding}-{size}.npz".replace(" ", "-")
+            with np.load(kept(name, lambda path: self.make(path, encoding, size))) as saved:
+                count = len(saved.files) // 2
+                self.photos = [saved[f"photo-{index}"] for index in range(count)]
+                self.files = [saved[f"file-{index}"].tobytes() for index in range(count)]
+                self.labels = saved["labels"]
         super().begin(*parameters)
+
+    def make(self, path: Path, encoding: str, size: Any) -> None:
+        """Save the images of a size, and their files; the first benchmark to ask makes them."""
+        originals: list[bytes] = []
+        if size == 32:
+            images, labels = datasets.load(PIXEL_BYTES // (32 * 32 * 3))
+            self.photos = list(images)
+        else:
+            sizes = [(64 * height, 64 * width) for height, width in GRID]
+            if size == 256:
+                sizes = [(256, 256)] * (PIXEL_BYTES // (256 * 256 * 3))
+            self.photos, labels, originals = datasets.photos(sizes)
+        if size == 256 and originals:
+            self.photos, labels = square(self.photos, labels, len(sizes))
+            originals = []
+        made: dict[str, Any] = {"labels": labels}
+        for index, data in enumerate(self.encoded(encoding, originals)):
+            made[f"photo-{index}"] = self.photos[index]
+            made[f"file-{index}"] = np.frombuffer(data, np.uint8)
+        with open(path, "xb") as file:
+            np.savez(file, **made)
 
     def encoded(self, encoding: str, originals: list[bytes]) -> Iterator[bytes]:
         """Yield the file of each image: the original where it has the encoding."""
