@@ -26,6 +26,10 @@ Key = tuple[Any, ...]
 # In the order in which they are shown; zlib-ng takes the place of zlib in newer Pillows.
 BUNDLED = ("LMDB", "HDF5", "zlib", "zlib-ng", "xxHash")
 
+# From so many samples on, two of them are the ends of an interval of 99% for the median:
+# 2 * 0.5**8 < 0.01. Of fewer, asv's interval is a guess about what the samples are drawn from.
+ENOUGH = 8
+
 
 class Figure(NamedTuple):
     """What one benchmark measured with one set of parameters.

@@ -10,10 +10,25 @@ from asv.benchmarks import Benchmarks
 from asv.config import Config
 from packaging.version import Version
 
-from report import own_images
+from report import obstacles, own_images
 from report.counts import COUNTED
-from report.results import Benchmark, Figure, Key, Result, libraries, load
-from report.workloads import BYTES, CALIBRATION, CPU, LIBRARIES, VERSIONS, Workload, used_in
+from report.results import ENOUGH, Benchmark, Figure, Key, Result, libraries, load, over_plain
+from report.workloads import (
+    BYTES,
+    BYTES_PER_IMAGE,
+    CALIBRATION,
+    CPU,
+    FIRST,
+    GROUPS,
+    LIBRARIES,
+    PER_IMAGE,
+    RATIO,
+    SECONDS,
+    VERSIONS,
+    Group,
+    Workload,
+    used_in,
+)
 
 HEADINGS = (
     "operation",
@@ -36,7 +51,7 @@ VERSION_WORDS = range(3)
 # By library, the C libraries that may come inside it.
 INSIDE = {"Pillow": ("zlib-ng", "zlib"), "lmdb": ("LMDB",), "h5py": ("HDF5",)}
 
-Measured = dict[str, Benchmark]
+Measured = Mapping[str, Benchmark]
 
 
 def text(conf: Config, paths: Iterable[str]) -> str:
@@ -46,7 +61,7 @@ def text(conf: Config, paths: Iterable[str]) -> str:
     newest = max(results, key=lambda result: result.date).commit
     dataset = own_images.name()
     tables = [
-        "\n".join([*head(result), "", *table(result.datasets.get(dataset, {}))])
+        "\n".join([*head(result), "", *tables_of(result.datasets.get(dataset, {}))])
         for result in results
         if result.commit == newest
     ]
@@ -87,8 +102,41 @@ def head(result: Result) -> list[str]:
     return [f"{name:<11}  {line}" for name, line in lines.items() if line]
 
 
+def tables_of(measured: Mapping[str, Benchmark]) -> list[str]:
+    """Return the lines of the table of single operations, and of one for each group."""
+    lines = table(measured)
+    for group in GROUPS:
+        rows = [] if group.id == FIRST else list(_group_rows(group, measured))
+        if rows:
+            heading = obstacles.wrapped(f"{group.title}. {group.what}").split("\n")
+            lines += [*([""] if lines else []), *heading, "", *aligned(rows, range(1))]
+    if few := _few(measured):
+        lines += ["", *obstacles.wrapped(few).split("\n")]
+    return lines or [
+        "Nothing that was measured has a row here: its figures are above, and on the site."
+    ]
+
+
+def _few(measured: Mapping[str, Benchmark]) -> str:
+    """Return what to do about figures that no verdict can be made of; nothing where none is."""
+    times = [
+        found.repeat
+        for benchmark in measured.values()
+        if benchmark.known["type"] == "time" and "backend" in benchmark.known["param_names"]
+        for found in benchmark.figures.values()
+        if found.number is not None and found.repeat is not None
+    ]
+    few = [samples for samples in times if samples < ENOUGH]
+    if not few:
+        return ""
+    return (
+        f"{len(few)} of {len(times)} times have fewer than {ENOUGH} samples, down to {min(few)}: "
+        "too few to call a backend faster. `python -m tox run -e bench-full` takes 10 of each."
+    )
+
+
 def table(measured: Mapping[str, Benchmark]) -> list[str]:
-    """Return the lines of the table, of at most 100 characters."""
+    """Return the lines of the table of single operations, of at most 100 characters."""
     rows: list[Sequence[str]] = [HEADINGS]
     # Backwards: one image before many, and writing before reading.
     for name in sorted(measured, reverse=True):
@@ -96,9 +144,7 @@ def table(measured: Mapping[str, Benchmark]) -> list[str]:
         if known["type"] == "time" and known["param_names"] in (["backend"], ["backend", "count"]):
             of_name = list(_rows(measured, name))
             rows += [(), *of_name] if of_name else []
-    if len(rows) == 1:
-        return ["Nothing that was measured has a row here: its figures are above, and on the site."]
-    return list(aligned(rows, WORDS))
+    return list(aligned(rows, WORDS)) if rows[1:] else []
 
 
 def _rows(measured: Mapping[str, Benchmark], name: str) -> Iterator[Sequence[str]]:
@@ -129,6 +175,42 @@ def _rows(measured: Mapping[str, Benchmark], name: str) -> Iterator[Sequence[str
             figure(found.value / floor) if found.value is not None and floor else "",
             *("" if weight is None else f"{weight / count:,.0f}" for weight in weights),
         )
+
+
+# What a unit is called, and what to multiply a figure with.
+UNITS = {
+    PER_IMAGE: ("us/image", 1e6),
+    SECONDS: ("ms", 1e3),
+    BYTES_PER_IMAGE: ("bytes/image", 1.0),
+    RATIO: ("ratio", 1.0),
+}
+
+
+def _group_rows(group: Group, measured: Mapping[str, Benchmark]) -> Iterator[list[str]]:
+    """The heading and the rows of a group's table; none where nothing was measured."""
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for workload in used_in(group.id):
+        unit, factor = UNITS[RATIO if group.over_plain else workload.unit]
+        for source in (workload.source, *workload.beside):
+            for key, found in _figures(measured, source.benchmark).items():
+                benchmark = measured[source.benchmark]
+                parameters = benchmark.parameters(key)
+                if any(parameters.get(name) != value for name, value in source.where.items()):
+                    continue
+                each = 1 if workload.unit in (SECONDS, RATIO) else benchmark.images(parameters)
+                value = found.number and found.number / each * factor
+                if group.over_plain:
+                    value = over_plain(measured, source.benchmark, key)
+                if value is not None or (found.failed and not group.over_plain):
+                    chosen = [str(parameters.get(name, "")) for name in group.choices]
+                    cells = rows.setdefault((workload.title, *chosen, unit), {})
+                    column = source.line or str(key[0])
+                    cells[column] = "failed" if value is None else figure(value)
+    columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
+    if rows:
+        yield ["", *group.choices, "unit", *columns]
+    for words, cells in rows.items():
+        yield [*words, *(cells.get(column, "") for column in columns)]
 
 
 def _value(measured: Mapping[str, Benchmark], name: str | None, key: Key) -> float | None:
@@ -217,7 +299,7 @@ def _workload_rows(
     workload: Workload,
     library: str,
     group: list[Result],
-    measured: list[Measured],
+    measured: Sequence[Measured],
     backends: Iterable[str],
 ) -> Iterator[list[str]]:
     source = workload.source

@@ -116,6 +116,21 @@ def test_the_quick_run_has_the_floors_of_what_it_shows() -> None:
             assert [name for name in names if name.partition("(")[0] == floor]
 
 
+def test_the_quick_run_has_plain_code_beside_what_it_reads() -> None:
+    """The table of what the promises cost has figures of every backend, and of no other store."""
+    names = selected(workloads.patterns(QUICK))
+    for workload in used_in(workloads.PLAIN):
+        plain = KNOWN[workload.source.benchmark]["plain"]
+        of_it = {name for name in names if name.startswith(f"{plain}(")}
+        if workload.id in ("read", "shuffled", "random", "open"):
+            wanted = columns(workload.source)
+            assert of_it == {
+                plain + name.removeprefix(workload.source.benchmark) for name in wanted
+            }
+        else:
+            assert not of_it
+
+
 def test_the_gate_counts_what_it_times() -> None:
     """A figure of time has an operation with the same name, that is counted."""
     operations = KNOWN["work.Instructions.track_instructions"]["params"][1]

@@ -14,9 +14,10 @@ from report import obstacles, results, runner, terminal
 from report.measure import measure
 from report.workloads import LARGE, patterns
 
-# The options of asv run, before those of the user: a few samples, as many as a second allows.
+# The options of asv run, before those of the user: as many samples as a second allows, and no
+# fewer than a verdict needs.
 OPTIONS = {
-    "quick": ["--show-stderr", "--attribute=rounds=1", "--attribute=repeat=(3,10,1)"],
+    "quick": ["--show-stderr", "--attribute=rounds=1", "--attribute=repeat=(8,10,1)"],
     "full": ["--show-stderr"],
     "large": ["--show-stderr"],
 }

@@ -18,7 +18,7 @@ from asv.publishing import OutputPublisher
 
 from report.page import figures
 from report.page.charts import SECTIONS, Chart, names
-from report.results import Result, read_all
+from report.results import ENOUGH, Result, read_all
 from report.workloads import FIRST, used_in
 
 STATIC = Path(__file__).parent / "static"
@@ -213,7 +213,7 @@ class Index:
             "project": project,
             "backends": backends,
             "datasets": datasets,
-            "enough": figures.ENOUGH,
+            "enough": ENOUGH,
             "workloads": [
                 {name: getattr(workload, name) for name in ("id", "title", "what", "unit")}
                 for workload in used_in(FIRST)

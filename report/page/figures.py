@@ -12,13 +12,10 @@ from packaging.version import InvalidVersion, Version
 
 from report import workloads
 from report.page.charts import SECTIONS, Chart
-from report.results import BUNDLED, Benchmark, Figure, Result
+from report.results import BUNDLED, ENOUGH, Benchmark, Figure, Result
 from report.workloads import CALIBRATION, FIRST, Source, Workload, used_in
 
 FACTOR = 1.1  # from which on asv compare calls a difference a change
-# From so many samples on, two of them are the ends of an interval of 99% for the median:
-# 2 * 0.5**8 < 0.01. Of fewer, asv's interval is a guess about what the samples are drawn from.
-ENOUGH = 8
 FACTS = (*BUNDLED, "file system", "page cache", "kernel")  # in this order
 
 Measured = Mapping[str, Benchmark]
