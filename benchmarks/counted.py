@@ -373,6 +373,8 @@ def main(program: str, processes: int) -> None:
     """Count all tasks, each in a fork."""
     counter = COUNTERS[program]()
     tasks = json.loads(Path("tasks.json").read_text())
+    if program != "valgrind":  # what the others find is the same in every layout
+        tasks = [task for task in tasks if not task["layout"]]
     lmdb.open = open_with_shorter_map  # type: ignore[assignment]
     sys.setswitchinterval(100)  # seconds: threads take turns where they wait, and nowhere else
     gc.collect()
