@@ -13,11 +13,17 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+
+from PIL import Image
+
+import storage_impl
 
 SOURCE = Path(__file__).with_name("interpose.c")
 
@@ -221,6 +227,7 @@ class Server:
 
 def serve() -> None:
     """The server's loop: a job in, its outcome out."""
+    _import_all()
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     while True:
@@ -230,6 +237,16 @@ def serve() -> None:
             return
         pickle.dump(_fork(job), replies)
         replies.flush()
+
+
+def _import_all() -> None:
+    """Import what each child would import again: that takes longer than most of the jobs."""
+    for name in storage_impl.BACKENDS:
+        storage_impl.BACKENDS[name]
+    for name in ("lmdb._envid", "storage_impl._decoders", "storage_impl.shards", "tests.samples"):
+        with suppress(ModuleNotFoundError):  # `lmdb._envid` is a part of some versions
+            import_module(name)
+    Image.preinit()
 
 
 def _fork(job: Job) -> Outcome:

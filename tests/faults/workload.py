@@ -7,7 +7,6 @@ what was under way may be.
 
 import os
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +20,6 @@ from tests.samples import images_of, labels_of
 from .tool import mark, stop_faults
 
 Shape = tuple[int, int, int] | None  # None: shapes differ
-
-# Imported once by the server, not again by each child.
-for _name in storage_impl.BACKENDS:
-    storage_impl.BACKENDS[_name]
-import_module("PIL.PngImagePlugin")
 
 
 class Variant(NamedTuple):
