@@ -50,7 +50,7 @@ def test_one_module_names_benchmarks() -> None:
 
 
 def test_each_command_has_its_environment() -> None:
-    """tox runs every module of the commands, and beside them only the script of the costs."""
+    """Each module of the commands is run by tox, and beside them only the script of the costs."""
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
     lines = [line for section in setup.values() for line in section.get("commands", "").split("\n")]
