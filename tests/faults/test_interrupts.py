@@ -10,7 +10,7 @@ import pytest
 
 from .tally import FULL, SEED, Tally
 
-WRITES = 21_000 if FULL else 80  # about half of them are interrupted
+WRITES = 25_000 if FULL else 80  # about half of them are interrupted
 LAYOUTS: list[tuple[str, dict[str, Any]]] = [
     ("png", {"compress_level": 0}),
     ("lmdb", {}),
