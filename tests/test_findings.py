@@ -12,7 +12,7 @@ from tests import stored_results
 
 pytestmark = pytest.mark.unmeasured
 
-FINDINGS, CHOOSING, README = tables.PAGES
+FINDINGS, CHOOSING, *_ = tables.PAGES
 VERDICT = re.compile(r"^\*\*(?:Holds|Holds if [^*]+|Does not hold)\.\*\* ", re.MULTILINE)
 MEASURED = re.compile(r"(?<![\w.,])(\d[\d,]*(?:\.\d+)?) (?:us|ms|s|times|bytes|KB|MB)\b")
 

@@ -30,7 +30,12 @@ from report.workloads import LIBRARIES
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
-PAGES = (ROOT / "docs" / "findings.md", ROOT / "docs" / "choosing.md", ROOT / "README.md")
+PAGES = (
+    ROOT / "docs" / "findings.md",
+    ROOT / "docs" / "choosing.md",
+    ROOT / "docs" / "questions.md",
+    ROOT / "README.md",
+)
 BACKENDS = ("png", "lmdb", "hdf5")
 ABSENT = "not measured"
 
