@@ -77,7 +77,7 @@ class Workload(NamedTuple):
     slow : tuple of str
         Backends that the sweep does not measure with it: a sample takes seconds.
     counted : str
-        The operation of `benchmarks.work` that does the same, of what the gate times.
+        The operation of `benchmarks.work` that does the same.
     """
 
     id: str
@@ -167,17 +167,20 @@ WORKLOADS = (
         *("write", "Write once", Source(WRITE_MANY, where=MANY), (FIRST, PLAIN, QUICK, SWEEP)),
         what="10,000 images by one call into an empty store, not synced",
         slow=("png",),
+        counted="write many",
     ),
     Workload(
         *("read", "Read all", Source(READ_MANY, where=MANY)),
         (FIRST, PLAIN, QUICK, SWEEP, VERSIONS),
         what="10,000 images in order by one call, from a store that was read before",
+        counted="read all",
     ),
     Workload(
         *("shuffled", "Shuffled", Source(READ_BATCHES, where=_SHUFFLED)),
         (FIRST, PLAIN, QUICK, SWEEP, VERSIONS),
         what="every one of 10,000 images once, in shuffled batches of 256",
         floors=Source(READ_MANY, where=MANY),
+        counted="shuffled batches",
     ),
     Workload(
         *("random", "Random access", Source(READ_ONE)),
@@ -189,12 +192,14 @@ WORKLOADS = (
         *("labels", "Labels only", Source("access_patterns.ReadLabels.time_read", where=MANY)),
         (FIRST, QUICK, SWEEP),
         what="the labels of 10,000 images by one call",
+        counted="labels",
     ),
     Workload(
         *("append", "Append", Source("growth.Append.time_append_1000", where={"held": 10_000})),
         (FIRST,),
         what="1,000 images by one call to a store that holds 10,000",
         floors=Source(WRITE_MANY, where={"count": 1_000}),
+        counted="append",
     ),
     Workload(
         "processes",

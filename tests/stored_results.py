@@ -225,7 +225,9 @@ def _row(
     spreads: list[list[float] | None] = []
     for key in product(*known["params"]):
         parameters = dict(zip(known["param_names"], key, strict=True))
-        value = _value(known, parameters, environment, late) * noise.uniform(0.99, 1.01)
+        value = _value(known, parameters, environment, late)
+        if known["type"] != "track":  # what is counted does not vary
+            value *= noise.uniform(0.99, 1.01)
         changed = change(known["name"], parameters, value)
         values.append(changed)
         spread = SPREADS[noise.randrange(len(SPREADS))]

@@ -416,7 +416,8 @@ def test_runs(name: str, parameters: tuple[Any, ...], shared_images: Path) -> No
     # What is shared by the benchmarks of a run stays: the images, and stores to read.
     kept = set(os.listdir()) - before - {"images.npy", "labels.npy"}
     assert all(
-        entry.split("-")[0] in (*common.BACKENDS, "floor", "images", "plain", "read", "tuning")
+        entry.split("-")[0]
+        in (*common.BACKENDS, "floor", "images", "photos", "plain", "read", "tuning")
         for entry in kept
     )
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -420,18 +421,52 @@ def test_publish(publish: Any) -> None:
     assert (
         {"compare.css", "compare.js", "data"}
         <= names
-        <= {"compare.css", "compare.js", "data", "plotly.min.js"}
+        <= {"changes.json", "changes.txt", "compare.css", "compare.js", "data", "plotly.min.js"}
     )
     index = data(site / "compare/data/index.js")
     assert index["backends"] == ["png", "lmdb", "hdf5"]
     (machine,) = index["machines"]
     keys = [key for environment in machine["environments"] for _, key, _ in environment["results"]]
     keys += machine["files"].values()
+    keys += [environment["history"] for environment in machine["environments"]]
     written = {path.stem for path in (site / "compare/data").iterdir()}
     assert written == {"index", *keys}
     page = data(site / f"compare/data/{keys[0]}.js")["datasets"]["synthetic"]
     assert set(page["verdict"]) == {workload.id for workload in used_in(FIRST)}
     assert set(page["charts"]) == {chart.id for section in SECTIONS for chart in section.charts}
+
+
+def test_publish_changes(publish: Any) -> None:
+    """A slowdown of a fifth is named with its commit: in the text, as JSON and for the page."""
+    calls: Counter[tuple[str, str]] = Counter()
+
+    def slower(name: str, parameters: dict[str, str], value: float) -> float:
+        calls[name, str(parameters)] += 1
+        late = calls[name, str(parameters)] > 14
+        is_read = name == "many_images.ReadMany.time_read"
+        return value * 1.2 if late and is_read and parameters["backend"] == "'lmdb'" else value
+
+    site, _ = publish(commits=20, change=slower)
+    found = json.loads((site / "compare/changes.json").read_text())
+    (change,) = (
+        each
+        for each in found
+        if each["benchmark"] == "many_images.ReadMany.time_read"
+        and each["parameters"] == {"backend": "lmdb", "count": 10_000}
+    )
+    index = data(site / "compare/data/index.js")
+    (environment,) = index["machines"][0]["environments"]
+    assert change["commit"] == index["commits"][14]["hash"]
+    assert change["factor"] == pytest.approx(1.2, abs=0.02)
+    listed = (site / "compare/changes.txt").read_text()
+    assert f"{change['commit'][:8]} " in listed
+    assert f"ReadMany.time_read(lmdb, 10000) x {change['factor']:.3f} " in listed
+    history = data(site / f"compare/data/{environment['history']}.js")["synthetic"]
+    assert ["read", "times", "lmdb", 14, change["factor"], ""] in history["changes"]
+    lines = history["lines"]["read"]
+    assert [place for place, *_ in lines["times"]["lmdb"]] == list(range(20))
+    assert [place for place, *_ in lines["counts"]["hdf5"]] == list(range(20))
+    assert [place for place, _ in history["calibration"]] == list(range(20))
 
 
 def test_publish_names(publish: Any) -> None:

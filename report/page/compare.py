@@ -9,14 +9,15 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Iterable, Mapping
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 from asv.console import log
 from asv.publishing import OutputPublisher
 
-from report.page import figures
+from report import changes
+from report.page import figures, history
 from report.page.charts import SECTIONS, Chart, names
 from report.results import ENOUGH, Result, read_all
 from report.workloads import FIRST, used_in
@@ -61,7 +62,7 @@ class Compare(OutputPublisher):  # type: ignore[misc]  # asv comes without type 
                 if result.commit in revisions and result.datasets
             )
             tags = {commit: tag for tag, commit in repo.get_tags().items()}
-            build(aside, results, benchmarks, conf.project, tags)
+            build(aside, results, benchmarks, conf.project, tags, revisions)
             (aside / "compare.html").rename(site / "compare.html")
             aside.rename(site / "compare")
             link(site / "index.html")
@@ -79,6 +80,7 @@ def shown(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
     measured = [known for name, known in benchmarks.items() if name in wanted]
     wanted.update(floor for known in measured for floor in known.get("floors", {}).values())
     wanted.update(known["plain"] for known in measured if "plain" in known)
+    wanted.add(history.INSTRUCTIONS)
     return {name: known for name, known in benchmarks.items() if name in wanted}
 
 
@@ -102,6 +104,7 @@ def build(
     benchmarks: Mapping[str, Any],
     project: str,
     tags: Mapping[str, str],
+    revisions: Mapping[str, int],
 ) -> None:
     """Write the page and its data into a new directory.
 
@@ -116,6 +119,8 @@ def build(
         Its name.
     tags : dict of str to str
         By commit.
+    revisions : dict of str to int
+        The place of each commit in the history.
     """
     data = directory / "data"
     data.mkdir(parents=True)
@@ -129,14 +134,25 @@ def build(
     else:
         shutil.copyfile(library, directory / library.name)
     index = Index()
+    parts: dict[tuple[str, str], list[Result]] = {}
     for _, group in groupby(results, key=lambda result: (result.machine, result.commit)):
         together = []
         for result in group:
             page = figures.page_of(result)
             index.add(result, page)
             together.append(result)
+            parts.setdefault((result.machine, result.environment), []).append(history.part(result))
             write(data, page, result.machine, result.environment, result.commit)
         write(data, figures.versions_of(together), together[0].machine, together[0].commit)
+    found = history.changed(chain.from_iterable(parts.values()), revisions)
+    (directory / "changes.txt").write_text(
+        "".join(f"{line}\n" for line in changes.text(found, tags)), encoding="utf-8"
+    )
+    listed = json.dumps(list(map(history.as_json, found)), indent=1, allow_nan=False)
+    (directory / "changes.json").write_text(listed, encoding="utf-8")
+    for (machine, environment), measured in parts.items():
+        drawn = history.over_time(measured, found, index.places())
+        write(data, drawn, machine, environment, "history")
     content = index.content(project, backends(benchmarks), tags)
     (data / "index.js").write_text(script("index", {**content, "plotly": library is not None}))
 
@@ -204,10 +220,14 @@ class Index:
             for name, dataset in page["datasets"].items()
         }
 
+    def places(self) -> dict[str, int]:
+        """Return the place of each commit, the oldest first."""
+        commits = sorted(self.commits, key=lambda commit: (self.commits[commit], commit))
+        return {commit: position for position, commit in enumerate(commits)}
+
     def content(self, project: str, backends: list[str], tags: Mapping[str, str]) -> dict[str, Any]:
         """Return all of it for the page: the commits oldest first."""
-        commits = sorted(self.commits, key=lambda commit: (self.commits[commit], commit))
-        place = {commit: position for position, commit in enumerate(commits)}
+        place = self.places()
         datasets = sorted(self.datasets)
         return {
             "project": project,
@@ -228,7 +248,7 @@ class Index:
             ],
             "commits": [
                 {"hash": commit, "date": self.commits[commit], "tag": tags.get(commit, "")}
-                for commit in commits
+                for commit in place
             ],
             "machines": [
                 {
@@ -242,6 +262,7 @@ class Index:
                     "environments": [
                         {
                             "name": environment,
+                            "history": identity(name, environment, "history"),
                             "versions": found["versions"],
                             "results": [
                                 [

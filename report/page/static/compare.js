@@ -16,11 +16,13 @@ const UNITS = {
   "seconds an image": "time",
   "bytes an image": "size",
   "ratio": "ratio",
+  "count": "count",
 };
 const SCALES = {
   time: [[1, "s"], [1e-3, "ms"], [1e-6, "µs"], [1e-9, "ns"]],
   size: [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "B"]],
   ratio: [[1, ""]],
+  count: [[1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]],
 };
 const VERDICTS = {
   best: ["✓ best", "mark"],
@@ -31,7 +33,11 @@ const VERDICTS = {
   few: ["too few samples", "none"],
 };
 const COMPLETE = 0.6; // part of the charts that a result has, if it is no partial one
-const CONTROLS = ["machine", "dataset", "environment", "commit", "library", "workload"];
+const CONTROLS = ["machine", "dataset", "environment", "commit", "library", "workload", "over",
+  "figures"];
+
+// The choices that draw a part of the page anew, and not all of it.
+const REDRAWN = ["scale", "library", "workload", "over", "figures"];
 
 let index;
 let current; // what is chosen, once all of it is drawn
@@ -378,7 +384,8 @@ function drawVerdict(choice, verdict) {
     return element("tr", { "data-workload": workload.id },
       element("th", { scope: "row" }, workload.title, element("small", {}, workload.what)),
       ...backends.map((backend) => verdictCell(workload, backend, cells[backend], scale)),
-      element("td", { class: "summary" }, summary(workload, cells)));
+      element("td", { class: "summary" }, summary(workload, cells)),
+      element("td", { class: "since" }));
   });
   byId("verdict-table").replaceChildren(
     element("caption", {}, "Cost of one image. Less is better."),
@@ -386,7 +393,8 @@ function drawVerdict(choice, verdict) {
       element("th", { scope: "col" }, "Workload"),
       ...backends.map((backend) =>
         element("th", { scope: "col" }, swatch(backend), shown(backend))),
-      element("th", { scope: "col" }, "In short"))),
+      element("th", { scope: "col" }, "In short"),
+      element("th", { scope: "col" }, "Since"))),
     element("tbody", {}, ...body));
   const columns = [
     "workload", "backend", "unit", "value", "low", "high", "samples", "times floor", "verdict",
@@ -400,6 +408,210 @@ function drawVerdict(choice, verdict) {
   forget(byId("verdict"));
   byId("verdict").querySelector(".downloads").replaceWith(links);
   return backends;
+}
+
+// -- over time ---------------------------------------------------------------------------------
+
+const FIGURES = { times: "time or bytes", counts: "instructions" };
+const WINDOW = 10; // commits that are "lately"
+const SHOWN = 8; // commits of the list of changes, before it is opened
+
+const changeOf = ([workload, kind, backend, place, factor, elsewhere]) =>
+  ({ workload, kind, backend, place, factor, elsewhere });
+
+const hashOf = (place) => index.commits[place].hash.slice(0, 8);
+
+// "LMDB 20% slower", whatever was measured.
+function changeWords(workload, { kind, backend, factor }) {
+  const [more, less] = kind === "counts" ? ["more instructions", "fewer instructions"] :
+    comparatives(workload.unit);
+  if (factor === null) return `${shown(backend)} more than nothing`;
+  const size = factor >= 1.5 || factor <= 1 / 1.5 ? `${times(Math.max(factor, 1 / factor))}×` :
+    `${Number((Math.abs(factor - 1) * 100).toPrecision(2))}%`;
+  return `${shown(backend)} ${size} ${factor > 1 ? more : less}`;
+}
+
+// A link to the chart that shows a change.
+function changeLink(workload, change, text) {
+  const want = { over: workload.id, figures: change.kind, at: "time" };
+  const made = element("a", { href: `#${new URLSearchParams({ ...wanted(), ...want })}` }, text);
+  made.onclick = (event) => {
+    event.preventDefault();
+    go({ ...wanted(), ...want });
+    byId("time").scrollIntoView();
+  };
+  return made;
+}
+
+function sparkline(backend, points) {
+  const values = points.map(([, value]) => Math.log(value));
+  const low = Math.min(...values);
+  const high = Math.max(...values, low + Math.log(1.2)); // noise is not drawn as tall as a change
+  const at = (value, place) =>
+    `${(60 * place / (values.length - 1) + 2).toFixed(1)} ${(16 - 14 * (value - low) / (high - low)).toFixed(1)}`;
+  return svg("svg", { "viewBox": "0 0 64 18", "class": "spark", "aria-hidden": "true" },
+    svg("path", {
+      "d": `M${values.map(at).join("L")}`,
+      "fill": "none",
+      "stroke": colourOf(backend),
+      "stroke-width": 1.5,
+    }));
+}
+
+function drawSince(history) {
+  for (const workload of index.workloads) {
+    const cell = byId("verdict-table").querySelector(`[data-workload="${workload.id}"] .since`);
+    const { times: lines = {} } = history?.lines[workload.id] ?? {};
+    const drawn = Object.entries(lines).filter(([, points]) => points.length > 2);
+    const rows = drawn.map(([backend]) => {
+      const last = history.changes.map(changeOf).find((change) => change.kind === "times" &&
+        change.workload === workload.id && change.backend === backend);
+      const words = last && `${changeWords(workload, last)} since ${hashOf(last.place)}`;
+      return last ? element("div", { "data-backend": backend }, changeLink(workload, last, words),
+        last.elsewhere && " (the machine changed, too)") : "";
+    }).filter(Boolean);
+    cell.replaceChildren(
+      element("div", {}, ...drawn.map(([backend, points]) => sparkline(backend, points))),
+      ...(rows.length ? rows : [element("span", { class: "none" },
+        drawn.length ? "no change" : "too few commits")]));
+  }
+}
+
+// Which backend for what, and whether anything got slower: one line.
+function answer(verdict, history) {
+  const questions = { read: "Reading in order", shuffled: "Shuffled batches", disk: "Little disk" };
+  const parts = Object.entries(questions).map(([id, question]) => {
+    const cells = Object.entries(verdict[id] ?? {}).filter(([, cell]) => cell.verdict)
+      .sort(([, a], [, b]) => a.cost[0] - b.cost[0]);
+    if (cells.length < 2) return `${question}: not measured`;
+    const [[, first]] = cells;
+    const ties = cells.filter(([, cell]) => cell.verdict === first.verdict);
+    const names = ties.map(([name]) => shown(name)).join(" or ");
+    return `${question}: ${first.verdict === "few" ? "too few samples to tell" : names}`;
+  });
+  const places = unique(Object.values(history?.lines ?? {})
+    .flatMap(({ times: lines }) => Object.values(lines).flat().map(([place]) => place)))
+    .sort((a, b) => b - a);
+  let lately = "one commit measured, so no history yet";
+  if (places.length > 2) {
+    const since = places[Math.min(WINDOW, places.length) - 1];
+    const slower = history.changes.map(changeOf).filter(({ place, factor, elsewhere }) =>
+      place >= since && !elsewhere && (factor === null || factor > 1));
+    lately = slower.length ?
+      `slower lately: ${unique(slower.map((change) => {
+        const workload = index.workloads.find(({ id }) => id === change.workload);
+        return `${workload.title}, ${changeWords(workload, change)}`;
+      })).slice(0, 3).join("; ")}` :
+      `nothing got slower in the last ${Math.min(WINDOW, places.length)} commits`;
+  } else if (places.length === 2) {
+    lately = "two commits measured, too few for a history";
+  }
+  byId("answer").textContent = `${parts.join(". ")}. ${lately[0].toUpperCase()}${lately.slice(1)}.`;
+}
+
+function drawChanges(history) {
+  const body = byId("changes");
+  const found = (history?.changes ?? []).map(changeOf);
+  const rows = unique(found.map(({ place }) => place)).map((place) => {
+    const of = found.filter((change) => change.place === place);
+    const elsewhere = unique(of.map((change) => change.elsewhere)).filter(Boolean);
+    const links = of.flatMap((change, number) => {
+      const workload = index.workloads.find(({ id }) => id === change.workload);
+      const words = `${workload.title}: ${changeWords(workload, change)}`;
+      return [number ? "; " : "", changeLink(workload, change, words)];
+    });
+    return element("li", { "data-commit": index.commits[place].hash },
+      element("strong", {}, commitName(index.commits[place])), " ", ...links,
+      elsewhere.length > 0 && `. The machine changed, too, and may be the cause: ${elsewhere.join("; ")}`,
+      ".");
+  });
+  body.replaceChildren(
+    rows.length ? element("ul", {}, ...rows.slice(0, SHOWN)) :
+      element("p", { class: "caption" }, "No commit changed these workloads beyond noise."),
+    ...(rows.length > SHOWN ? [element("details", {},
+      element("summary", {}, `${rows.length - SHOWN} earlier commits`),
+      element("ul", {}, ...rows.slice(SHOWN)))] : []),
+    element("p", { class: "downloads" }, "All changes, of all benchmarks: ",
+      element("a", { href: "compare/changes.txt" }, "text"),
+      element("a", { href: "compare/changes.json" }, "JSON")));
+}
+
+async function drawTime(choice, want, history) {
+  const body = byId("time-body");
+  const workload = index.workloads.find(({ id }) => id === want.over) ??
+    index.workloads.find(({ id }) => id === "read");
+  const lines = history?.lines[workload.id] ?? {};
+  const kinds = Object.keys(lines).filter((kind) => Object.keys(lines[kind]).length);
+  const kind = kinds.includes(want.figures) ? want.figures : kinds[0] ?? "times";
+  fill("over", index.workloads.map(({ id, title }) => [id, title]), workload.id);
+  fill("figures", (kinds.length ? kinds : ["times"]).map((name) => [name, FIGURES[name]]), kind);
+  forget(body);
+  const unit = kind === "counts" ? "count" : workload.unit;
+  const points = Object.entries(lines[kind] ?? {}).flatMap(([backend, cells]) =>
+    cells.map(([place, ...cost]) => pointOf(["", "", backend, hashOf(place), ...cost])));
+  const places = unique(Object.values(lines[kind] ?? {}).flat().map(([place]) => place))
+    .sort((a, b) => a - b);
+  const found = (history?.changes ?? []).map(changeOf)
+    .filter((change) => change.workload === workload.id && change.kind === kind);
+  const valueAt = ({ backend, place }) =>
+    lines[kind]?.[backend]?.find(([at]) => at === place)?.[1];
+  const scale = scaleOf(want);
+  const calibration = kind === "times" ? (history?.calibration ?? []) : [];
+  const chart = {
+    id: "time",
+    title: `${workload.title} over ${places.length} ${places.length === 1 ? "commit" : "commits"}`,
+    caption: `${workload.what[0].toUpperCase()}${workload.what.slice(1)}. ` +
+      (calibration.length ? "The grey line at the bottom is the calibration of the CPU: where it " +
+        "moves, the machine was slower or faster." : ""),
+    x: "commit",
+    order: places.map(hashOf),
+    label: "commit",
+    y: kind === "counts" ? "instructions" :
+      workload.unit.startsWith("bytes") ? "bytes an image" : "time an image",
+    unit,
+    panel: "",
+    joined: true,
+    benchmarks: [workload.title],
+    layout: {
+      annotations: found.map((change) => ({
+        x: hashOf(change.place),
+        y: scale === "log" ? Math.log10(valueAt(change)) : valueAt(change),
+        text: change.factor === null ? "from 0" : `× ${times(change.factor)}`,
+        showarrow: true,
+        arrowhead: 0,
+        arrowwidth: 1,
+        arrowcolor: "#8a939c",
+        ax: 0,
+        ay: -28,
+      })),
+    },
+  };
+  if (calibration.length > 1 && points.length) {
+    const lowest = Math.min(...points.map(({ value }) => value));
+    const [[, first]] = calibration;
+    chart.further = [{
+      type: "scatter",
+      mode: "lines",
+      x: calibration.map(([place]) => hashOf(place)),
+      y: calibration.map(([, value]) => value / first * lowest / 1.4),
+      text: calibration.map(([, value]) => `calibration of the CPU ${amount(value, "seconds")}`),
+      hoverinfo: "text",
+      line: { color: "#8a939c", width: 1.5, dash: "dot" },
+    }];
+  }
+  const made = chartFigure(chart, points, choice);
+  if (points.length) {
+    made.querySelector(".plot").after(element("ul", { class: "changes" }, ...found.map((change) =>
+      element("li", {}, `${changeWords(workload, change)} since ${hashOf(change.place)}`,
+        change.elsewhere && `; the machine changed, too: ${change.elsewhere}`, "."))));
+  }
+  body.replaceChildren(made);
+  const plot = made.querySelector(".plot");
+  if (plot && window.Plotly) {
+    drawings = drawings.filter(([other]) => other.isConnected).concat([[plot, chart, points]]);
+    await draw(drawings.at(-1));
+  }
+  made.dataset.drawn = "true";
 }
 
 // -- charts ------------------------------------------------------------------------------------
@@ -467,11 +679,15 @@ function xAxis(chart, points, scale, narrow) {
       tickangle: 0,
     };
   }
+  const names = values.map((x) => plain(readable(x)));
+  const step = Math.ceil(names.length / (narrow ? 4 : 10));
   return {
     joined: false,
     type: "category",
     categoryorder: "array",
-    categoryarray: values.map((x) => plain(readable(x))),
+    categoryarray: names,
+    // A history has more commits than there is room for.
+    ...(chart.id === "time" && { tickvals: names.filter((_, place) => place % step === 0) }),
   };
 }
 
@@ -615,7 +831,9 @@ function draw([plot, chart, points], width = plot.clientWidth) {
   made.margin.t = panels.length > 1 ? 28 : 12;
   if (!chart.label) made.margin.b = 32;
   plot.style.height = `${made.height}px`;
-  const data = traces(chart, measured, x, panels, lines, scale);
+  const data = [
+    ...(chart.further ?? []), ...traces(chart, measured, x, panels, lines, scale),
+  ];
   return window.Plotly.react(plot, data, made, { displayModeBar: false });
 }
 
@@ -841,6 +1059,7 @@ function drawControls(choice) {
   };
   byId("contents").replaceChildren(
     ...index.sections.map(({ id, title }) => link(id, title)),
+    link("time", "Over time"),
     link("versions", "Library versions"),
     scaleButtons());
 }
@@ -875,7 +1094,7 @@ async function update() {
     .filter((name) => name !== "at" && before[name] !== want[name]);
   const unnamed = !address;
   address = location.hash;
-  if (!current || changed.some((name) => !["scale", "library", "workload"].includes(name))) {
+  if (!current || changed.some((name) => !REDRAWN.includes(name))) {
     await show(want);
     return;
   }
@@ -886,7 +1105,10 @@ async function update() {
     }
     for (const drawing of drawings) await draw(drawing);
   }
-  if (changed.length || unnamed) await drawVersions(current, want, turn);
+  if (changed.length || unnamed) {
+    await drawTime(current, want, current.history);
+    await drawVersions(current, want, turn);
+  }
   if (want.at) byId(want.at)?.scrollIntoView();
   document.documentElement.dataset.state = "ready";
 }
@@ -901,6 +1123,9 @@ async function show(want) {
   completeView(choice);
   const result = await load(choice.row.key);
   if (ofTurn !== turn) return;
+  const histories = await load(choice.environment.history);
+  if (ofTurn !== turn) return;
+  choice.history = histories[choice.dataset];
   drawControls(choice);
   const { verdict, charts } = result.datasets[choice.dataset];
   const commit = commitName(choice.row.commit);
@@ -910,6 +1135,9 @@ async function show(want) {
     ...measuredWith(choice, result),
   );
   const backends = drawVerdict(choice, verdict);
+  drawSince(choice.history);
+  answer(verdict, choice.history);
+  drawChanges(choice.history);
   const notices = [];
   if (!backends.length) notices.push("None of these workloads was measured.");
   if (backends.length === 1) {
@@ -949,7 +1177,9 @@ async function show(want) {
         : []),
       missing(section.charts.filter(({ id }) => !charts[id].length)))));
   byId("message").hidden = true;
-  for (const id of ["choices", "verdict", "contents", "versions"]) byId(id).hidden = false;
+  for (const id of ["choices", "verdict", "contents", "time", "versions"]) {
+    byId(id).hidden = false;
+  }
   if (want.at) byId(want.at)?.scrollIntoView();
   await pause(); // the tables are there: a picture is drawn at a time
   try {
@@ -973,6 +1203,8 @@ async function show(want) {
     }
     made.dataset.drawn = "true";
   }
+  await drawTime(choice, want, choice.history);
+  if (ofTurn !== turn) return;
   await drawVersions(choice, want, ofTurn);
   if (ofTurn !== turn) return;
   if (want.at) byId(want.at)?.scrollIntoView();
@@ -982,7 +1214,7 @@ async function show(want) {
 
 function empty(text) {
   document.documentElement.dataset.state = "empty";
-  for (const id of ["verdict", "contents", "versions"]) byId(id).hidden = true;
+  for (const id of ["verdict", "contents", "time", "versions"]) byId(id).hidden = true;
   byId("sections").replaceChildren();
   byId("message").hidden = false;
   byId("message").textContent = text;

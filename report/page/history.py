@@ -1,0 +1,147 @@
+"""What each workload cost over the commits, and which commits changed it, for the page."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from report.changes import Change, changes
+from report.page.figures import calibration, chosen, cost, rounded
+from report.results import Benchmark, Result
+from report.workloads import FIRST, Source, Workload, used_in
+
+# The commits in which changes are looked for, the newest: the work grows with their square.
+LATEST = 200
+
+INSTRUCTIONS = "work.Instructions.track_instructions"
+TIMES, COUNTS = "times", "counts"
+
+
+def sources(workload: Workload) -> dict[str, Source]:
+    """Return where the figures of a workload come from: those of the table, and counted ones."""
+    found = {TIMES: workload.source}
+    if workload.counted:
+        found[COUNTS] = Source(INSTRUCTIONS, where={"operation": workload.counted})
+    return found
+
+
+def part(result: Result) -> Result:
+    """Return what is shown over time of a result: that of all commits is in memory at once."""
+    wanted: dict[str, list[Mapping[str, Any]]] = {}
+    for workload in used_in(FIRST):
+        for source in sources(workload).values():
+            wanted.setdefault(source.benchmark, []).append(source.where)
+    datasets = {
+        name: {
+            benchmark: Benchmark(
+                measured.known,
+                {
+                    key: figure
+                    for key, figure in measured.figures.items()
+                    if any(
+                        where.items() <= measured.parameters(key).items()
+                        for where in wanted[benchmark]
+                    )
+                },
+            )
+            for benchmark, measured in dataset.items()
+            if benchmark in wanted
+        }
+        for name, dataset in result.datasets.items()
+    }
+    return result._replace(datasets=datasets)
+
+
+def changed(results: Iterable[Result], revisions: Mapping[str, int]) -> list[Change]:
+    """Return the changes in the newest commits, the newest first.
+
+    Parameters
+    ----------
+    results : iterable of Result
+    revisions : dict of str to int
+        The place of each commit in the history.
+    """
+    order = sorted(revisions, key=lambda commit: revisions[commit])
+    return changes(results, order[-LATEST:])[::-1]
+
+
+def over_time(
+    results: Sequence[Result], found: Iterable[Change], place: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return the history of one environment of a machine, by dataset.
+
+    Parameters
+    ----------
+    results : sequence of Result
+    found : iterable of Change
+        Of all environments.
+    place : dict of str to int
+        What the page calls a commit.
+    """
+    results = sorted(results, key=lambda result: place[result.commit])
+    content: dict[str, Any] = {}
+    for dataset in dict.fromkeys(name for result in results for name in result.datasets):
+        among = [result for result in results if dataset in result.datasets]
+        content[dataset] = {
+            "lines": {
+                workload.id: {
+                    kind: lines(workload, source, dataset, among, place)
+                    for kind, source in sources(workload).items()
+                }
+                for workload in used_in(FIRST)
+            },
+            "calibration": [
+                [place[result.commit], loads["CPU"]]
+                for result in among
+                if "CPU" in (loads := calibration(result))
+            ],
+            "changes": [
+                [
+                    *(workload, kind, change.backend, place[change.commit]),
+                    factor(change),
+                    "; ".join(change.elsewhere),
+                ]
+                for change in found
+                if (change.machine, change.environment, change.dataset)
+                == (results[0].machine, results[0].environment, dataset)
+                for workload, kind in shown_as(change)
+            ],
+        }
+    return content
+
+
+def lines(
+    workload: Workload,
+    source: Source,
+    dataset: str,
+    results: Iterable[Result],
+    place: Mapping[str, int],
+) -> dict[str, list[list[Any]]]:
+    """Return by backend the figures: the place of the commit, and the cost."""
+    each = workload.unit != "seconds" and source is workload.source
+    found: dict[str, list[list[Any]]] = {}
+    for result in results:
+        for parameters, images, figure in chosen(source, result.datasets[dataset]):
+            if figure.number is not None:
+                points = found.setdefault(str(parameters["backend"]), [])
+                points.append([place[result.commit], *cost(figure, images if each else 1)])
+    return found
+
+
+def shown_as(change: Change) -> Iterator[tuple[str, str]]:
+    """Return the workloads of the page that a change is of, and in which of their figures."""
+    for workload in used_in(FIRST):
+        for kind, source in sources(workload).items():
+            if source.benchmark == change.benchmark and (
+                source.where.items() <= change.parameters.items()
+            ):
+                yield workload.id, kind
+
+
+def as_json(change: Change) -> dict[str, Any]:
+    """Return a change as `changes.json` has it."""
+    parameters = dict(change.parameters)
+    return {**change._asdict(), "parameters": parameters, "factor": factor(change)}
+
+
+def factor(change: Change) -> float | None:
+    """Return what a figure was multiplied by; None where nothing became something."""
+    return rounded(change.factor) if change.before else None
