@@ -7,6 +7,7 @@ the same store at once, one succeeds and the others find that it exists.
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from contextlib import suppress
@@ -33,6 +34,7 @@ from storage_impl.errors import (
 
 _ASIDE = ".storage_impl-"  # short, since a name may have 255 bytes only
 _MAKING = ".making"
+_ASIDE_NAME = re.compile(r"\.storage_impl-[0-9a-f]{16}\.making")
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
@@ -113,17 +115,13 @@ def create(kind: type[Backend], path: Path, marker: Marker) -> tuple[Directory, 
     lock: WriterLock | None = None
     try:
         parent = Directory(path.parent)
-        _remove_leftovers(parent)
+        _remove_leftovers(parent, kind)
         directory, lock = _make_aside(parent)
         made = directory.path
-        if marker.durable:
-            # The lock file is the sign of a directory that may be cleared: it must survive a power
-            # cut that anything else in there survives.
-            directory.sync()
         kind.make(directory, marker)
         _marker.write(directory, marker)
         if marker.durable:
-            directory.sync()
+            directory.sync_all()
         if os.name == "nt":  # pragma: no cover - it renames no directory that holds an open file
             lock.release()
             lock = None
@@ -162,15 +160,17 @@ def _make_aside(parent: Directory) -> tuple[Directory, WriterLock]:
                 return directory, lock
 
 
-def _remove_leftovers(parent: Directory) -> None:
+def _remove_leftovers(parent: Directory, kind: type[Backend]) -> None:
     """Remove what creations that were cut short left here."""
+    # After a power cut any of the files may be there, with the lock's or without.
+    made = kind.made | {_marker.NAME}
     for name in parent.names():
-        if not (name.startswith(_ASIDE) and name.endswith(_MAKING)):
+        if not _ASIDE_NAME.fullmatch(name):
             continue
         with suppress(OSError, StorageError):  # it is another's, or is being made at this moment
             leftover = parent.subdirectory(name)
-            content = leftover.names()
-            if content and _lock.NAME not in content:
+            names = leftover.names()
+            if not (_lock.NAME in names or made.issuperset(names)):
                 continue  # this package did not make it
             lock = WriterLock(leftover)
             shutil.rmtree(leftover.path, ignore_errors=True)

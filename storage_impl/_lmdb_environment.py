@@ -134,8 +134,8 @@ _inherited: dict[_Key, OpenFile] = {}
 _forks: dict[object, int] = {}  # under way, and their threads
 
 
-def create(directory: Directory, key: bytes, value: bytes, *, durable: bool) -> None:
-    """Make an environment of the databases "images" and "labels" that holds one record."""
+def create(directory: Directory, key: bytes, value: bytes) -> None:
+    """Make an environment of the databases "images" and "labels" with one record, unsynced."""
     _allocate_lock_file(directory)
     file, token = OpenFile(), _Operation()
     mark = ref(token)
@@ -145,17 +145,17 @@ def create(directory: Directory, key: bytes, value: bytes, *, durable: bool) -> 
             _files[place] = file  # where a fork sees it
             file.active[mark] = get_ident()
             if not _must_wait(mark):
-                _create(directory, key, value, durable)
+                _create(directory, key, value)
                 return
         finally:
             _files.pop(place, None)
         time.sleep(_PAUSE)
 
 
-def _create(directory: Directory, key: bytes, value: bytes, durable: bool) -> None:
+def _create(directory: Directory, key: bytes, value: bytes) -> None:
     path = _path(directory)
     with (
-        lmdb.open(path, map_size=_LEAST_MAP, max_dbs=2, max_readers=_READERS, sync=durable) as env,
+        lmdb.open(path, map_size=_LEAST_MAP, max_dbs=2, max_readers=_READERS, sync=False) as env,
         env.begin(write=True) as txn,
     ):
         for name in _NAMES:

@@ -64,9 +64,9 @@ class Marker(NamedTuple):
 
 
 def write(directory: Directory, marker: Marker) -> None:
-    """Write `store.json` into a directory that has none."""
+    """Write `store.json` into a directory that has none, unsynced."""
     text = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION} | marker._asdict())
-    directory.write(NAME, (text + "\n").encode(), durable=marker.durable)
+    directory.write(NAME, (text + "\n").encode(), durable=False)
 
 
 def read(directory: Directory) -> Marker:

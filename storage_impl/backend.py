@@ -51,6 +51,7 @@ class Backend(ABC):
     """
 
     name: ClassVar[str]
+    made: ClassVar[frozenset[str]]  # the names that `make` puts into the directory
     encodings: ClassVar[tuple[str, ...]] = codecs.ENCODINGS
     # The options and their defaults; `check_option` says what each accepts.
     defaults: ClassVar[Options] = {}
@@ -78,7 +79,7 @@ class Backend(ABC):
     @classmethod
     @abstractmethod
     def make(cls, directory: Directory, marker: Marker) -> None:
-        """Make the files of an empty store, synced if the store is durable."""
+        """Make the files of an empty store; they are synced when all of them are there."""
 
     def close(self) -> None:  # noqa: B027
         """Free what is not freed with the object.

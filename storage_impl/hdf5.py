@@ -108,6 +108,7 @@ class Hdf5Backend(Backend):
     """
 
     name = "hdf5"
+    made = frozenset({_SEGMENTS, _COMMIT})
     defaults: ClassVar[Options] = {"chunk_images": None, "gzip_level": None}
     errors = (OSError, RuntimeError)
 
@@ -148,7 +149,7 @@ class Hdf5Backend(Backend):
     def make(cls, directory: Directory, marker: Marker) -> None:
         """Make an empty directory of segments and the commit record."""
         directory.make(_SEGMENTS)
-        directory.write(_COMMIT, INITIAL, durable=marker.durable)
+        directory.write(_COMMIT, INITIAL, durable=False)
 
     def after_fork(self) -> None:
         """Let go of what HDF5 has open."""

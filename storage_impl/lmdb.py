@@ -94,6 +94,7 @@ class LmdbBackend(Backend):
     """
 
     name = "lmdb"
+    made = frozenset({_COMMIT, "data.mdb", "lock.mdb"})
     defaults: ClassVar[Options] = {"readahead": True}
     errors = (OSError, lmdb.Error)
 
@@ -133,11 +134,9 @@ class LmdbBackend(Backend):
     @classmethod
     def make(cls, directory: Directory, marker: Marker) -> None:
         """Make the commit record and the environment."""
-        directory.write(_COMMIT, INITIAL, durable=marker.durable)
+        directory.write(_COMMIT, INITIAL, durable=False)
         meta = _META.pack(FORMAT_VERSION, *(marker.image_shape or (0, 0, 0)), 0)
-        create(directory, _META_KEY, meta, durable=marker.durable)
-        if marker.durable:
-            directory.sync_name("lock.mdb")
+        create(directory, _META_KEY, meta)
 
     def _check_count(self) -> None:
         path, count = self.directory.path, self.count

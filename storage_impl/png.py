@@ -73,6 +73,7 @@ class PngBackend(Backend):
     """
 
     name = "png"
+    made = frozenset({_IMAGES, _LOG})
     encodings = ("png",)
 
     def __init__(
@@ -111,7 +112,7 @@ class PngBackend(Backend):
     def make(cls, directory: Directory, marker: Marker) -> None:
         """Make an empty directory of images and an empty log."""
         directory.make(_IMAGES)
-        directory.write(_LOG, INITIAL, durable=marker.durable)
+        directory.write(_LOG, INITIAL, durable=False)
 
     # -- writing -----------------------------------------------------------------------------
 
