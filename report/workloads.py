@@ -161,6 +161,8 @@ _SHUFFLED = {"order": "shuffled", "batch": 256}
 _READ_SHARDS = "shards.ReadShards.time_read_10000"
 _WRITE_SHARDS = "shards.WriteShards.time_write_2000"
 _WORK = "work.PlainInstructions.track_instructions"
+# What `Workload.counted` names an operation of.
+INSTRUCTIONS = "work.Instructions.track_instructions"
 
 WORKLOADS = (
     Workload(

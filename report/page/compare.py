@@ -20,7 +20,7 @@ from report import changes
 from report.page import figures, history
 from report.page.charts import SECTIONS, Chart, names
 from report.results import ENOUGH, Result, read_all
-from report.workloads import FIRST, used_in
+from report.workloads import FIRST, INSTRUCTIONS, used_in
 
 STATIC = Path(__file__).parent / "static"
 ANCHOR = '<li id="nav-li-regressions"><a href="#/regressions">Regressions</a></li>'
@@ -80,7 +80,7 @@ def shown(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
     measured = [known for name, known in benchmarks.items() if name in wanted]
     wanted.update(floor for known in measured for floor in known.get("floors", {}).values())
     wanted.update(known["plain"] for known in measured if "plain" in known)
-    wanted.add(history.INSTRUCTIONS)
+    wanted.add(INSTRUCTIONS)
     return {name: known for name, known in benchmarks.items() if name in wanted}
 
 

@@ -6,12 +6,11 @@ from typing import Any
 from report.changes import Change, changes
 from report.page.figures import calibration, chosen, cost, rounded
 from report.results import Benchmark, Result
-from report.workloads import FIRST, Source, Workload, used_in
+from report.workloads import FIRST, INSTRUCTIONS, Source, Workload, used_in
 
 # The commits in which changes are looked for, the newest: the work grows with their square.
 LATEST = 200
 
-INSTRUCTIONS = "work.Instructions.track_instructions"
 TIMES, COUNTS = "times", "counts"
 
 
