@@ -42,11 +42,30 @@ class Records(NamedTuple):
             self.data[part], self.shapes[part], self.labels[part], self.checksums[part]
         )
 
+    def at(self, places: NDArray[np.int64]) -> Self:
+        """Raw images at some places, as copies."""
+        assert isinstance(self.data, np.ndarray)
+        shapes = self.shapes[: len(places)]
+        return type(self)(self.data[places], shapes, self.labels[places], self.checksums[places])
 
-def empty(count: int, rows: NDArray[np.uint8], shape: Shape) -> Records:
-    """Records of raw images of one shape, to be filled; `rows` is (count, bytes) uint8."""
+
+Places = NDArray[np.int64] | None
+"""Which records are to be filled, (n,) int64; None for all, in order, and with a range always."""
+
+
+def part_of(records: Records, places: Places, part: slice) -> tuple[Records, Places]:
+    """Some of the records that are to be filled, and their places."""
+    return (records.part(part), None) if places is None else (records, places[part])
+
+
+def to_fill(images: NDArray[np.uint8]) -> Records:
+    """Records of n images of one shape, whose pixels are to go to `images` (n, H, W, C)."""
+    count, height, width, channels = images.shape
     return Records(
-        rows, same_shape(count, shape), np.empty(count, np.int64), np.empty(count, np.uint64)
+        images.reshape(count, height * width * channels),
+        same_shape(count, (height, width, channels)),
+        np.empty(count, np.int64),
+        np.empty(count, np.uint64),
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from storage_impl import _files, _inputs, _shard_index, open_store
 from storage_impl._files import Directory, DiskUsage
 from storage_impl._inputs import Selection
+from storage_impl._records import to_fill
 from storage_impl.errors import (
     ClosedStoreError,
     DamagedImageError,
@@ -123,12 +124,12 @@ class ShardedStore(ImageStore):
         """Read images; as `ImageStore.read_many`, with one call for each shard concerned."""
         self._in_use()
         wanted = _inputs.selection(indices, self._count)
-        labels = np.empty(len(wanted), np.int64)
         if self.image_shape is None:
             if out is not None:
                 raise InvalidInputError(
                     "the shapes of the images differ, so they do not fit one array: leave out= away"
                 )
+            labels = np.empty(len(wanted), np.int64)
             pixels: list[Any] = [None] * len(wanted)
             for number, here, inside in self._pieces(wanted):
                 found, labels[here] = self._ask(number, ImageStore.read_many, inside)
@@ -137,13 +138,13 @@ class ShardedStore(ImageStore):
             return pixels, labels
         shape = (len(wanted), *self.image_shape)
         images = np.empty(shape, np.uint8) if out is None else _inputs.output(out, shape)
+        records = to_fill(images)
         for number, here, inside in self._pieces(wanted):
             if isinstance(here, slice):
-                read = partial(ImageStore.read_many, out=images[here])
-                labels[here] = self._ask(number, read, inside)[1]
+                self._ask(number, ImageStore._read_to, inside, records.part(here), None)
             else:
-                images[here], labels[here] = self._ask(number, ImageStore.read_many, inside)
-        return images, labels
+                self._ask(number, ImageStore._read_to, inside, records, here)
+        return images, records.labels
 
     def read_labels(self, indices: Selection = None) -> NDArray[np.int64]:
         """Read labels without touching an image; as `ImageStore.read_labels`."""
@@ -226,10 +227,10 @@ class ShardedStore(ImageStore):
 
     # -- which shard -------------------------------------------------------------------------
 
-    def _ask(self, number: int, read: Callable[..., _Answer], what: Any) -> _Answer:
+    def _ask(self, number: int, read: Callable[..., _Answer], *what: Any) -> _Answer:
         """Have a shard read something; what its errors say of images is of the dataset's."""
         try:
-            return read(self._shard(number), what)
+            return read(self._shard(number), *what)
         except DamagedImageError as error:
             indices = [self._starts[number] + index for index in error.indices]
             raise DamagedImageError(error.args[0], indices) from error

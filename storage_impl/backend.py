@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from storage_impl import codecs
 from storage_impl._files import Directory
 from storage_impl._marker import Marker, Options, OptionValue
-from storage_impl._records import Records, Shape
+from storage_impl._records import Places, Records, Shape
 
 Wanted = range | NDArray[np.int64]
 """Which images: a range of step 1, or (n,) indices in any order with repeats. All exist."""
@@ -118,7 +118,7 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def fill(self, wanted: Wanted, records: Records) -> None:
+    def fill(self, wanted: Wanted, records: Records, places: Places) -> None:
         """Fill data, labels and checksums; only of raw images of one shape."""
 
     @abstractmethod

@@ -64,7 +64,7 @@ from storage_impl._hdf5_chunks import ChunkedImages
 from storage_impl._hdf5_files import SegmentFiles, segment_name
 from storage_impl._hdf5_index import Index
 from storage_impl._marker import Marker, Options, OptionValue
-from storage_impl._records import Records, Shape, split
+from storage_impl._records import Places, Records, Shape, part_of, split
 from storage_impl.backend import Backend, Wanted
 from storage_impl.errors import (
     DamagedImageError,
@@ -261,22 +261,23 @@ class Hdf5Backend(Backend):
             raise DamagedStoreError(f"{file.path} ends before image {index}")
         return image, shape, label, checksum
 
-    def fill(self, wanted: Wanted, records: Records) -> None:
+    def fill(self, wanted: Wanted, records: Records, places: Places) -> None:
         """Read what lies together with one call of the system, or of HDF5."""
         # Of a range there are no arrays to be held small.
         at_once = max(len(wanted), 1) if isinstance(wanted, range) else _AT_ONCE
         for start in range(0, len(wanted), at_once):
             part = slice(start, start + at_once)
-            self._fill(wanted[part], records.part(part))
+            self._fill(wanted[part], *part_of(records, places, part))
 
-    def _fill(self, wanted: Wanted, records: Records) -> None:
+    def _fill(self, wanted: Wanted, records: Records, places: Places) -> None:
         rows = records.data
         assert isinstance(rows, np.ndarray)
         known, numbers = self._segments.know(wanted)
         where = slice(wanted.start, wanted.stop) if isinstance(wanted, range) else wanted
-        records.labels[:] = known.labels[where]
-        records.checksums[:] = known.checksums[where]
-        runs = _runs(wanted, numbers, known.stops)
+        filled = slice(None) if places is None else places
+        records.labels[filled] = known.labels[where]
+        records.checksums[filled] = known.checksums[where]
+        runs = _runs(wanted, numbers, known.stops, places)
         if self._chunk_images is not None:
             self._fill_from_chunks(runs, rows)
             return
@@ -379,20 +380,24 @@ class Hdf5Backend(Backend):
 
 
 def _runs(
-    wanted: Wanted, numbers: NDArray[np.int64], stops: NDArray[np.int64]
+    wanted: Wanted, numbers: NDArray[np.int64], stops: NDArray[np.int64], places: Places
 ) -> NDArray[np.int64]:
-    """Consecutive images of one segment each.
+    """Consecutive images of one segment each, for consecutive places.
 
-    Returns (4, r) int64: number of the segment, first image, images, place of the first in
-    `wanted`.
+    Returns (4, r) int64: number of the segment, first image, images, place of the first.
     """
     if isinstance(wanted, range):
         ends = np.minimum(stops[numbers], wanted.stop)
         firsts = np.concatenate([[wanted.start], ends[:-1]])
         return np.stack([numbers, firsts, ends - firsts, firsts - wanted.start])
-    breaks = (np.diff(wanted) != 1) | (np.diff(numbers) != 0)
-    places = np.concatenate([[0], np.flatnonzero(breaks) + 1])
-    return np.stack([numbers[places], wanted[places], np.diff(places, append=len(wanted)), places])
+    # Without np.diff, each of which takes as long as three of these.
+    breaks = (wanted[1:] != wanted[:-1] + 1) | (numbers[1:] != numbers[:-1])
+    if places is not None:
+        breaks |= places[1:] != places[:-1] + 1
+    edges = np.concatenate([[0], breaks.nonzero()[0] + 1, [len(wanted)]])
+    begins = edges[:-1]
+    firsts = begins if places is None else places[begins]
+    return np.array([numbers[begins], wanted[begins], edges[1:] - begins, firsts])
 
 
 def _read_rest(file: File, view: memoryview, position: int) -> None:

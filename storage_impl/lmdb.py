@@ -48,7 +48,7 @@ from storage_impl._commit import INITIAL, CommitRecord
 from storage_impl._files import Directory, sync
 from storage_impl._lmdb_environment import Environment, OpenFile, create
 from storage_impl._marker import FORMAT_VERSION, Marker, Options
-from storage_impl._records import Records, Shape
+from storage_impl._records import Places, Records, Shape
 from storage_impl.backend import Backend, Wanted
 from storage_impl.errors import DamagedImageError, DamagedStoreError, is_ours
 
@@ -313,13 +313,13 @@ class LmdbBackend(Backend):
         image = np.ndarray(self._shape, np.uint8, record, _HEADER.itemsize)
         return image.copy(), self._shape, label, stored
 
-    def fill(self, wanted: Wanted, records: Records) -> None:
+    def fill(self, wanted: Wanted, records: Records, places: Places) -> None:
         """Read raw images of one shape."""
         if len(wanted) <= self._at_once:
-            self._env.run(self._copy, wanted, records)
+            self._env.run(self._copy, wanted, records, places)
             return
         for part in self._parts(len(wanted)):
-            self._env.run(self._copy, wanted[part], records.part(part))
+            self._env.run(self._copy, wanted[part], *_records.part_of(records, places, part))
 
     def fetch(self, wanted: Wanted) -> Records:
         """Read what is stored of other images."""
@@ -348,7 +348,12 @@ class LmdbBackend(Backend):
         return records
 
     def _copy(
-        self, txn: lmdb.Transaction, databases: OpenFile, wanted: Wanted, out: Records
+        self,
+        txn: lmdb.Transaction,
+        databases: OpenFile,
+        wanted: Wanted,
+        out: Records,
+        places: Places,
     ) -> None:
         """Copy records out of the map, and check their headers together."""
         records = self._stored(txn, databases, wanted)
@@ -362,9 +367,11 @@ class LmdbBackend(Backend):
         wrong = headers["fixed"] != self._fixed_words
         if wrong.any():
             raise self._malformed(np.asarray(wanted)[wrong.any(axis=1)])
-        out.data[...] = rows[:, _HEADER.itemsize :]  # type: ignore[call-overload]
-        out.labels[...] = headers["label"]
-        out.checksums[...] = headers["checksum"]
+        where = slice(None) if places is None else places
+        assert isinstance(out.data, np.ndarray)
+        out.data[where] = rows[:, _HEADER.itemsize :]
+        out.labels[where] = headers["label"]
+        out.checksums[where] = headers["checksum"]
 
     def _parsed(
         self, records: Sequence[bytes | memoryview], wanted: Wanted | Sequence[int]

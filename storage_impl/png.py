@@ -35,7 +35,7 @@ from storage_impl._checksum import digests
 from storage_impl._commit import INITIAL, SIZE, CommitRecord
 from storage_impl._files import Directory, pread, pwrite, sync
 from storage_impl._marker import Marker, OptionValue
-from storage_impl._records import Records, Shape, same_shape, shapes_of
+from storage_impl._records import Places, Records, Shape, same_shape, shapes_of
 from storage_impl.backend import Backend, Wanted
 from storage_impl.errors import (
     DamagedImageError,
@@ -194,7 +194,7 @@ class PngBackend(Backend):
         data = self._read(index)
         return data, self._shape(index, data), label, checksum
 
-    def fill(self, wanted: Wanted, records: Records) -> None:
+    def fill(self, wanted: Wanted, records: Records, places: Places) -> None:
         """Not called: nothing here is raw."""
         raise NotImplementedError
 

@@ -18,14 +18,14 @@ from typing import Any, Self, SupportsIndex, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from storage_impl import _batches, _creation, _files, _inputs, _marker, _records, codecs
+from storage_impl import _batches, _creation, _files, _inputs, _marker, codecs
 from storage_impl._batches import Batches, Encoded
 from storage_impl._checksum import checksum, checksums, shape_key
 from storage_impl._files import Directory, DiskUsage
 from storage_impl._inputs import Images, Labels, Selection
 from storage_impl._lock import WriterLock
 from storage_impl._marker import Marker
-from storage_impl._records import Records, Shape
+from storage_impl._records import Places, Records, Shape, part_of, to_fill
 from storage_impl.backend import Backend, Wanted
 from storage_impl.errors import (
     ClosedStoreError,
@@ -550,22 +550,27 @@ class ImageStore:  # numpydoc ignore=PR01
             return self._read_list(backend, wanted)
         shape = (len(wanted), *self.image_shape)
         images = np.empty(shape, np.uint8) if out is None else _inputs.output(out, shape)
-        labels = np.empty(len(wanted), np.int64)
+        records = to_fill(images)
+        self._read_to(wanted, records, None)
+        return images, records.labels
+
+    def _read_to(self, wanted: Wanted, records: Records, places: Places) -> None:
+        """Fill pixels and labels, of images of one shape that exist."""
+        backend = self._in_use()
         if self._row_bytes is None:
             for part in self._parts(len(wanted), _STORED_BYTES):
-                records = self._checked(backend, wanted[part])
-                labels[part] = records.labels
-                for image, pixels in zip(
-                    images[part], self._decoded(wanted[part], records), strict=True
-                ):
-                    image[...] = pixels
-            return images, labels
-        rows = images.reshape(len(wanted), self._row_bytes)
+                found = self._checked(backend, wanted[part])
+                here, there = part_of(records, places, part)
+                for_each = slice(None) if there is None else there
+                here.labels[for_each] = found.labels
+                rows = range(found.count) if there is None else there.tolist()
+                for row, pixels in zip(rows, self._decoded(wanted[part], found), strict=True):
+                    here.data[row] = pixels.reshape(-1)
+            return
         # Checked, they are read in parts that stay in the processor's cache.
-        at_most = _CHECKED_BYTES if self._verify_reads else max(rows.nbytes, 1)
+        at_most = _CHECKED_BYTES if self._verify_reads else max(len(wanted) * self._row_bytes, 1)
         for part in self._parts(len(wanted), at_most):
-            labels[part] = self._checked(backend, wanted[part], rows[part]).labels
-        return images, labels
+            self._checked(backend, wanted[part], *part_of(records, places, part))
 
     def _read_list(self, backend: Backend, wanted: Wanted) -> tuple[list[Image], NDArray[np.int64]]:
         images: list[Image] = []
@@ -736,25 +741,32 @@ class ImageStore:  # numpydoc ignore=PR01
         for start in range(0, count, step):
             yield slice(start, min(start + step, count))
 
-    def _stored(self, backend: Backend, wanted: Wanted, rows: Image | None = None) -> Records:
-        """What is stored of images; raw ones of one shape in `rows`, where that is given."""
+    def _stored(self, backend: Backend, wanted: Wanted) -> Records:
+        """What is stored of images."""
         if self._row_bytes is None:
             return backend.fetch(wanted)
-        if rows is None:
-            rows = np.empty((len(wanted), self._row_bytes), np.uint8)
         assert self.image_shape is not None
-        records = _records.empty(len(wanted), rows, self.image_shape)
-        backend.fill(wanted, records)
+        records = to_fill(np.empty((len(wanted), *self.image_shape), np.uint8))
+        backend.fill(wanted, records, None)
         return records
 
-    def _checked(self, backend: Backend, wanted: Wanted, rows: Image | None = None) -> Records:
-        """The same with errors for the user, and compared with the checksums where asked to."""
+    def _checked(
+        self,
+        backend: Backend,
+        wanted: Wanted,
+        records: Records | None = None,
+        places: Places = None,
+    ) -> Records:
+        """Fetch or fill records, with errors for the user, and checksums compared if asked to."""
         try:
-            records = self._stored(backend, wanted, rows)
+            if records is None:
+                records = backend.fetch(wanted)
+            else:
+                backend.fill(wanted, records, places)
         except self._kind.errors as error:
             raise self._read_failure(error) from error
         if self._verify_reads:
-            wrong = self._differ(wanted, records)
+            wrong = self._differ(wanted, records if places is None else records.at(places))
             if wrong.any():
                 damaged = np.asarray(wanted)[wrong].tolist()
                 raise DamagedImageError(f"checksum mismatch in {self.path}", damaged)

@@ -119,6 +119,31 @@ def test_selections(dataset: ImageStore, selection: Any) -> None:
     assert np.array_equal(out, images)
 
 
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize(
+    ("backend", "options"),
+    [
+        ("png", {}),
+        ("lmdb", {}),
+        ("lmdb", {"encoding": "png"}),
+        ("hdf5", {}),
+        ("hdf5", {"chunk_images": 3}),
+        ("hdf5", {"encoding": "webp"}),
+    ],
+)
+def test_at_random(tmp_path: Path, backend: str, options: dict[str, Any], verify: bool) -> None:
+    """Images of several shards, some next to each other, go to their places in one array."""
+    write(tmp_path / "train", backend, **options)
+    generator = np.random.default_rng(5)
+    with storage_impl.open_store(tmp_path / "train", verify=verify) as store:
+        for _ in range(50):
+            wanted = generator.integers(0, COUNT, 30)
+            wanted[4:9] = np.arange(3, 8)  # of two shards
+            images, labels = store.read_many(wanted)
+            assert np.array_equal(images, images_of(COUNT)[wanted])
+            assert np.array_equal(labels, labels_of(COUNT)[wanted])
+
+
 @pytest.mark.parametrize(("selection", "message"), BAD_SELECTIONS.values(), ids=BAD_SELECTIONS)
 def test_bad_selections(dataset: ImageStore, selection: Any, message: str) -> None:
     """And what selects none of a store is refused alike."""
