@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from storage_impl import _files, _inputs, _shard_index, open_store
 from storage_impl._files import Directory, DiskUsage
 from storage_impl._inputs import Selection
+from storage_impl._reading import Image
 from storage_impl._records import to_fill
 from storage_impl.errors import (
     ClosedStoreError,
@@ -22,7 +23,7 @@ from storage_impl.errors import (
     ReadOnlyStoreError,
     read_error,
 )
-from storage_impl.store import Image, ImageStore
+from storage_impl.store import ImageStore
 
 OPEN_SHARDS = 32
 """How many shards of a dataset are open at a time, in each process."""

@@ -2316,7 +2316,7 @@ class StoreContract:
         self, stored: Path, verify_bytes: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Damage is named the same however many images `verify` reads at once."""
-        monkeypatch.setattr("storage_impl.store._CHECKED_BYTES", verify_bytes)
+        monkeypatch.setattr("storage_impl._reading._CHECKED_BYTES", verify_bytes)
         with storage_impl.open_store(stored) as store:
             store.verify()
         self.damage_pixel(stored, 3)
