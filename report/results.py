@@ -19,7 +19,7 @@ from asv.results import Results, iter_results_paths
 from asv.util import UserError
 
 from report import own_images
-from report.workloads import CALIBRATION
+from report.workloads import BYTES_PER_IMAGE, CALIBRATION, PER_IMAGE, Group, Workload, used_in
 
 Key = tuple[Any, ...]
 
@@ -138,6 +138,58 @@ def over_plain(measured: Mapping[str, Benchmark], name: str, key: Key) -> float 
         for benchmark in (ours, plain)
     ]
     return costs[0] / costs[1] if costs[0] is not None and costs[1] else None
+
+
+class Cell(NamedTuple):
+    """A figure in the table of a group.
+
+    Attributes
+    ----------
+    workload : Workload
+        Its row.
+    column : str
+        The backend, or what else is compared.
+    choices : tuple of str
+        The parameters that the reader chooses, empty where there is no such parameter.
+    figure : Figure
+    images : int
+        What to divide the figure by.
+    over_plain : float or None
+        In a group of ratios to plain code, the ratio.
+    """
+
+    workload: Workload
+    column: str
+    choices: tuple[str, ...]
+    figure: Figure
+    images: int
+    over_plain: float | None
+
+
+def cells_of(group: Group, measured: Mapping[str, Benchmark]) -> Iterator[Cell]:
+    """Return what was measured or failed of a group, row by row."""
+    for workload in used_in(group.id):
+        for source in (workload.source, *workload.beside):
+            benchmark = measured.get(source.benchmark)
+            for key, figure in benchmark.figures.items() if benchmark else ():
+                assert benchmark is not None
+                parameters = benchmark.parameters(key)
+                if any(parameters.get(name) != value for name, value in source.where.items()):
+                    continue
+                ratio = over_plain(measured, source.benchmark, key) if group.over_plain else None
+                if figure.number is None and (group.over_plain or not figure.failed):
+                    continue
+                if group.over_plain and ratio is None:
+                    continue
+                each = workload.unit in (PER_IMAGE, BYTES_PER_IMAGE)
+                yield Cell(
+                    workload,
+                    source.line or str(key[0]),
+                    tuple(str(parameters.get(name, "")) for name in group.choices),
+                    figure,
+                    benchmark.images(parameters) if each else 1,
+                    ratio,
+                )
 
 
 class Result(NamedTuple):

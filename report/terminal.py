@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from report import obstacles, own_images
 from report.counts import COUNTED
-from report.results import ENOUGH, Benchmark, Figure, Key, Result, libraries, load, over_plain
+from report.results import ENOUGH, Benchmark, Figure, Key, Result, cells_of, libraries, load
 from report.workloads import (
     BYTES,
     BYTES_PER_IMAGE,
@@ -189,23 +189,13 @@ UNITS = {
 def _group_rows(group: Group, measured: Mapping[str, Benchmark]) -> Iterator[list[str]]:
     """The heading and the rows of a group's table; none where nothing was measured."""
     rows: dict[tuple[str, ...], dict[str, str]] = {}
-    for workload in used_in(group.id):
-        unit, factor = UNITS[RATIO if group.over_plain else workload.unit]
-        for source in (workload.source, *workload.beside):
-            for key, found in _figures(measured, source.benchmark).items():
-                benchmark = measured[source.benchmark]
-                parameters = benchmark.parameters(key)
-                if any(parameters.get(name) != value for name, value in source.where.items()):
-                    continue
-                each = 1 if workload.unit in (SECONDS, RATIO) else benchmark.images(parameters)
-                value = found.number and found.number / each * factor
-                if group.over_plain:
-                    value = over_plain(measured, source.benchmark, key)
-                if value is not None or (found.failed and not group.over_plain):
-                    chosen = [str(parameters.get(name, "")) for name in group.choices]
-                    cells = rows.setdefault((workload.title, *chosen, unit), {})
-                    column = source.line or str(key[0])
-                    cells[column] = "failed" if value is None else figure(value)
+    for cell in cells_of(group, measured):
+        unit, factor = UNITS[RATIO if group.over_plain else cell.workload.unit]
+        value = cell.over_plain
+        if value is None and cell.figure.number is not None:
+            value = cell.figure.number / cell.images * factor
+        row = rows.setdefault((cell.workload.title, *cell.choices, unit), {})
+        row[cell.column] = "failed" if value is None else figure(value)
     columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
     if rows:
         yield ["", *group.choices, "unit", *columns]

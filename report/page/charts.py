@@ -36,6 +36,9 @@ class Chart(NamedTuple):
     sources : tuple of Source
     panel : str
         The parameter with a panel of its own for each value.
+    against : tuple of Source and str, or None
+        What is along the x axis instead, measured with the same parameters, and its unit; each
+        point is named by its parameter `x`.
     """
 
     id: str
@@ -47,6 +50,7 @@ class Chart(NamedTuple):
     unit: str
     sources: tuple[Source, ...]
     panel: str = ""
+    against: tuple[Source, str] | None = None
 
 
 class Section(NamedTuple):
@@ -96,6 +100,47 @@ SECTIONS = (
                     Source(BYTES["allocated"], "allocated"),
                     Source(BYTES["apparent"], "apparent"),
                 ),
+            ),
+            Chart(
+                "space",
+                "Time to read against disk space",
+                "10,000 images read by one call, and what the store takes on the disk: the "
+                "nearer to the lower left corner, the better.",
+                *("", "bytes an image", "time an image", PER_IMAGE),
+                (Source(READ_MANY, where=MANY),),
+                against=(Source(BYTES["allocated"], where=MANY), BYTES_PER_IMAGE),
+            ),
+        ),
+    ),
+    Section(
+        "encodings",
+        "Encodings",
+        (
+            Chart(
+                "encoding-read",
+                "Time to read, by encoding",
+                "6 MiB of pixels by one call, from a store that was read before.",
+                *("encoding", "encoding", "time", SECONDS),
+                (Source("encoding.EncodedRead.time_read_6mib"),),
+                panel="size",
+            ),
+            Chart(
+                "encoding-write",
+                "Time to write, by encoding",
+                "6 MiB of pixels by one call, which encodes them; nothing is synced.",
+                *("encoding", "encoding", "time", SECONDS),
+                (Source("encoding.EncodedWrite.time_write_6mib"),),
+                panel="size",
+            ),
+            Chart(
+                "encoding-space",
+                "Time to read against disk space, by encoding",
+                "6 MiB of pixels by one call, and what the store takes over the bytes of the "
+                "pixels: the nearer to the lower left corner, the better.",
+                *("encoding", "stored / raw", "time", SECONDS),
+                (Source("encoding.EncodedRead.time_read_6mib"),),
+                panel="size",
+                against=(Source("encoding.EncodedUsage.track_ratio"), RATIO),
             ),
         ),
     ),
@@ -327,7 +372,9 @@ SECTIONS = (
 def names() -> set[str]:
     """Return the benchmarks that the page shows, without those of its floors and plain code."""
     charts = (chart for section in SECTIONS for chart in section.charts)
-    sources = [source for chart in charts for source in chart.sources]
+    sources = []
+    for chart in charts:
+        sources += [*chart.sources, *(chart.against or ())[:1]]
     for row in WORKLOADS:
         sources += [row.source, *row.beside, *filter(None, [row.floors])]
     return {*CALIBRATION.values(), *(source.benchmark for source in sources)}

@@ -20,7 +20,7 @@ from report import changes
 from report.page import figures, history
 from report.page.charts import SECTIONS, Chart, names
 from report.results import ENOUGH, Result, read_all
-from report.workloads import FIRST, INSTRUCTIONS, used_in
+from report.workloads import FIRST, GROUPS, INSTRUCTIONS, used_in
 
 STATIC = Path(__file__).parent / "static"
 ANCHOR = '<li id="nav-li-regressions"><a href="#/regressions">Regressions</a></li>'
@@ -234,10 +234,8 @@ class Index:
             "backends": backends,
             "datasets": datasets,
             "enough": ENOUGH,
-            "workloads": [
-                {name: getattr(workload, name) for name in ("id", "title", "what", "unit")}
-                for workload in used_in(FIRST)
-            ],
+            "workloads": rows(FIRST),
+            "groups": [{**group._asdict(), "workloads": rows(group.id)} for group in GROUPS],
             "sections": [
                 {
                     "id": section.id,
@@ -281,7 +279,16 @@ class Index:
         }
 
 
+def rows(group: str) -> list[dict[str, str]]:
+    """Return what the page says of the rows of a group."""
+    return [
+        {name: getattr(workload, name) for name in ("id", "title", "what", "unit")}
+        for workload in used_in(group)
+    ]
+
+
 def described(chart: Chart) -> dict[str, Any]:
     """Return what the page says of a chart, whatever its figures are."""
     words = {name: value for name, value in chart._asdict().items() if name != "sources"}
+    words["against"] = chart.against and chart.against[1]
     return {**words, "benchmarks": [source.benchmark for source in chart.sources]}

@@ -12,8 +12,8 @@ from packaging.version import InvalidVersion, Version
 
 from report import workloads
 from report.page.charts import SECTIONS, Chart
-from report.results import BUNDLED, ENOUGH, Benchmark, Figure, Result
-from report.workloads import CALIBRATION, FIRST, Source, Workload, used_in
+from report.results import BUNDLED, ENOUGH, Benchmark, Figure, Result, cells_of
+from report.workloads import CALIBRATION, FIRST, GROUPS, Group, Source, Workload, used_in
 
 FACTOR = 1.1  # from which on asv compare calls a difference a change
 FACTS = (*BUNDLED, "file system", "page cache", "kernel")  # in this order
@@ -31,6 +31,9 @@ def page_of(result: Result) -> dict[str, Any]:
             dataset: {
                 "verdict": {
                     workload.id: verdict(workload, measured) for workload in used_in(FIRST)
+                },
+                "tables": {
+                    group.id: rows(group, measured) for group in GROUPS if group.id != FIRST
                 },
                 "charts": {
                     chart.id: list(points(chart, measured))
@@ -59,19 +62,62 @@ def points(chart: Chart, measured: Measured) -> Iterator[list[Any]]:
     each = chart.unit in (workloads.PER_IMAGE, workloads.BYTES_PER_IMAGE)
     for source in chart.sources:
         for parameters, images, figure in chosen(source, measured):
+            line, x = source.line if chart.x else "", said(parameters.get(chart.x, source.line))
+            if chart.against:
+                size = against(*chart.against, parameters, measured)
+                if size is None:
+                    continue
+                line, x = str(parameters.get(chart.x, "")), size
             yield [
                 said(parameters.get(chart.panel, "")),
-                source.line if chart.x else "",
+                line,
                 str(parameters["backend"]),
-                said(parameters.get(chart.x, source.line)),
+                x,
                 *cost(figure, images if each else 1),
             ]
+
+
+def against(
+    source: Source, unit: str, parameters: Mapping[str, Any], measured: Measured
+) -> float | None:
+    """Return what another benchmark measured with these parameters."""
+    for others, images, figure in chosen(source, measured):
+        if others.items() <= {**parameters, **source.where}.items() and figure.number is not None:
+            return rounded(figure.number / (images if unit == workloads.BYTES_PER_IMAGE else 1))
+    return None
+
+
+def rows(group: Group, measured: Measured) -> list[list[Any]]:
+    """Return the cells of a group: workload, column, what is chosen, and the cell."""
+    found: list[list[Any]] = []
+    costs: dict[tuple[Any, ...], dict[str, tuple[float, Figure]]] = {}
+    for cell in cells_of(group, measured):
+        shown: dict[str, Any] = {"cost": cost(cell.figure, cell.images)}
+        if cell.over_plain is not None:
+            shown = {"cost": [rounded(cell.over_plain), None, None, None]}
+        elif cell.figure.number is not None and cell.column not in columns_beside(cell.workload):
+            row = costs.setdefault((cell.workload.id, *cell.choices), {})
+            row[cell.column] = cell.figure.number / cell.images, cell.figure
+        found.append([cell.workload.id, cell.column, list(cell.choices), shown])
+    words = {row: judged(by_column) for row, by_column in costs.items()}
+    for workload, column, choices, shown in found:
+        if word := words.get((workload, *choices), {}).get(column):
+            shown["verdict"] = word
+    return found
+
+
+def columns_beside(workload: Workload) -> set[str]:
+    """Return the columns that are no stores: they are shown, and not ranked."""
+    return {source.line for source in workload.beside}
 
 
 def chosen(source: Source, measured: Measured) -> Iterator[tuple[dict[str, Any], int, Figure]]:
     """Return the figures of a source, each with its parameters and how many images it is of."""
     benchmark = measured.get(source.benchmark)
-    if benchmark is None or not {"backend", *source.where} <= {*benchmark.known["param_names"]}:
+    if benchmark is None:
+        return
+    names = benchmark.known["param_names"]
+    if names[:1] not in (["backend"], ["store"]) or source.where.keys() - names:
         return
     for key, figure in benchmark.figures.items():
         parameters = benchmark.parameters(key)

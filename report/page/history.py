@@ -6,7 +6,7 @@ from typing import Any
 from report.changes import Change, changes
 from report.page.figures import calibration, chosen, cost, rounded
 from report.results import Benchmark, Result
-from report.workloads import FIRST, INSTRUCTIONS, Source, Workload, used_in
+from report.workloads import FIRST, INSTRUCTIONS, PLAIN, Source, Workload, used_in
 
 # The commits in which changes are looked for, the newest: the work grows with their square.
 LATEST = 200
@@ -22,12 +22,22 @@ def sources(workload: Workload) -> dict[str, Source]:
     return found
 
 
+def plain_of(workload: Workload, measured: Mapping[str, Benchmark]) -> Source | None:
+    """Return where the figures of plain code for a workload come from, if there are such."""
+    ours = measured.get(workload.source.benchmark)
+    name = ours.known.get("plain") if ours and workload in used_in(PLAIN) else None
+    return Source(name, where=workload.source.where) if name else None
+
+
 def part(result: Result) -> Result:
     """Return what is shown over time of a result: that of all commits is in memory at once."""
     wanted: dict[str, list[Mapping[str, Any]]] = {}
     for workload in used_in(FIRST):
         for source in sources(workload).values():
             wanted.setdefault(source.benchmark, []).append(source.where)
+        for measured in result.datasets.values():
+            if plain := plain_of(workload, measured):
+                wanted.setdefault(plain.benchmark, []).append(plain.where)
     datasets = {
         name: {
             benchmark: Benchmark(
@@ -82,8 +92,11 @@ def over_time(
         content[dataset] = {
             "lines": {
                 workload.id: {
-                    kind: lines(workload, source, dataset, among, place)
-                    for kind, source in sources(workload).items()
+                    **{
+                        kind: lines(workload, source, dataset, among, place)
+                        for kind, source in sources(workload).items()
+                    },
+                    PLAIN: plain_lines(workload, dataset, among, place),
                 }
                 for workload in used_in(FIRST)
             },
@@ -115,14 +128,25 @@ def lines(
     place: Mapping[str, int],
 ) -> dict[str, list[list[Any]]]:
     """Return by backend the figures: the place of the commit, and the cost."""
-    each = workload.unit != "seconds" and source is workload.source
+    each = workload.unit != "seconds" and source.benchmark != INSTRUCTIONS
     found: dict[str, list[list[Any]]] = {}
     for result in results:
         for parameters, images, figure in chosen(source, result.datasets[dataset]):
             if figure.number is not None:
-                points = found.setdefault(str(parameters["backend"]), [])
+                points = found.setdefault(str(next(iter(parameters.values()))), [])
                 points.append([place[result.commit], *cost(figure, images if each else 1)])
     return found
+
+
+def plain_lines(
+    workload: Workload, dataset: str, results: Sequence[Result], place: Mapping[str, int]
+) -> dict[str, list[list[Any]]]:
+    """Return the same of plain code, for the stores that the backends are of."""
+    plain = (plain_of(workload, result.datasets[dataset]) for result in reversed(results))
+    source = next(filter(None, plain), None)
+    found = lines(workload, source, dataset, results, place) if source else {}
+    ours = lines(workload, workload.source, dataset, results, place) if source else {}
+    return {backend: points for backend, points in found.items() if backend in ours}
 
 
 def shown_as(change: Change) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from report.workloads import GROUPS
 from tests import stored_results
 from tests.browser.visit import Visits
 from tests.stored_results import CURRENT, HOSTILE, Stored
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 
 BACKENDS = ("png", "lmdb", "hdf5")
 
-FIRST = "#chart-store[data-drawn=true]"
-
 # By row of the verdict: the benchmark, its parameters but for the backend, and what the floor of
 # an image is taken from.
 WRITE, READ = "many_images.WriteMany.time_write", "many_images.ReadMany.time_read"
 MANY = {"count": "10000"}
+PLAIN = {"store": "'lmdb'", "count": "10000"}
+MEASURED = ("machine", "environment", "commit")
 ROWS: dict[str, tuple[str, dict[str, str], tuple[str, dict[str, str]] | None]] = {
     "write": (WRITE, MANY, (WRITE, MANY)),
     "read": (READ, MANY, (READ, MANY)),
@@ -94,15 +95,23 @@ class File:
 
 
 def open_page(visits: Visits, stored: Stored, choices: str = "", **options: Any) -> "Page":
-    """Open the page as a file, and wait until its first screen is drawn."""
+    """Open the page as a file, and wait until its tables and first chart are drawn."""
     page = visits.open(stored.html, f"compare.html#{choices}", **options)
-    page.wait_for_selector(FIRST)
+    drawn(page, "#chart-store")
     return page
 
 
-def drawn(page: "Page") -> None:
-    """Wait until all is drawn."""
+def drawn(page: "Page", charts: str = "figure.chart") -> None:
+    """Wait until the tables are drawn, and scroll to charts until these are."""
     page.wait_for_selector("html[data-state=ready]:has(#versions[data-state=ready])")
+    page.wait_for_function(
+        """charts => {
+            const left = document.querySelector(`${charts}:not([data-drawn])`);
+            left?.scrollIntoView({ block: "center" });
+            return !left;
+        }""",
+        arg=charts,
+    )
 
 
 def choose(page: "Page", control: str, value: str) -> None:
@@ -469,8 +478,52 @@ def test_print(page: "Page") -> None:
     assert all(plot.is_visible() for plot in page.locator("figure.chart .plot").all())
     assert not any(page.is_visible(f"#{control}") for control in ("machine", "commit", "library"))
     assert not any(link.is_visible() for link in page.locator("a.download").all())
-    assert page.pdf(format="A4").startswith(b"%PDF")
+    sheets = page.pdf(format="A4").count(b"/Type /Page\n")
+    assert 2 < sheets <= 6
     page.emulate_media(media="screen")
+
+
+def test_drawn_when_scrolled_to(visits: Visits, stored: Stored) -> None:
+    """A chart far below the first screen is drawn when it is scrolled to, or printed."""
+    page = open_page(visits, stored)
+    far = page.locator("#chart-versions")
+    assert far.locator(".main-svg").count() == 0
+    far.scroll_into_view_if_needed()
+    page.wait_for_selector("#chart-versions[data-drawn=true] .main-svg")
+    other = page.locator("#chart-cold-open:not([data-drawn])")
+    assert other.count() == 1
+    page.pdf(format="A4")
+    assert other.count() == 0
+
+
+# -- the other tables --------------------------------------------------------------------------
+
+
+def test_tables(visits: Visits, stored: Stored) -> None:
+    """Plain code, encodings and further stores have tables of their own, in the same place."""
+    page = open_page(visits, stored)
+    assert options(page, "table") == [group.id for group in GROUPS]
+    first = verdict(page)
+    choose(page, "table", "plain")
+    file = File(stored, **{name: page.input_value(f"#{name}") for name in MEASURED})
+    ours, plain = file.cost("read", "lmdb"), file.value("plain_stores.PlainRead.time_read", PLAIN)
+    shown = float(verdict(page)["read", "lmdb"]["value"])
+    assert shown == pytest.approx(ours / (plain / 10_000), rel=1e-4)
+    assert "storage_impl over plain code" in page.inner_text("#verdict")
+    choose(page, "table", "encodings")
+    choose(page, "encoding", "jpeg")
+    choose(page, "size", "256")
+    written = {"backend": "'lmdb'", "encoding": "'jpeg'", "size": "256"}
+    expected = file.value("encoding.EncodedWrite.time_write_6mib", written)
+    cells = verdict(page)
+    shown = float(cells["encoded-write", "lmdb"]["value"])
+    assert shown == pytest.approx(expected, rel=1e-4)
+    assert ("encoded-write", "encoding alone") in cells
+    again = open_page(visits, stored, urlsplit(page.url).fragment)
+    assert verdict(again) == cells
+    choose(page, "table", "first")
+    assert verdict(page) == first
+    assert page.locator("#encoding").count() == 0
 
 
 # -- readers -----------------------------------------------------------------------------------
@@ -525,6 +578,9 @@ def test_over_time(visits: Visits, publish: Callable[..., Stored]) -> None:
     drawn(page)
     assert page.input_value("#over") == "shuffled"
     assert page.locator("#chart-time .annotation-text").text_content().endswith(" 1.2")
+    named = page.locator("#chart-time .legend").inner_text()
+    assert "storage_impl" in named
+    assert "plain code" in named
     assert page.locator("#changes li").first.get_attribute("data-commit") == stored.commits[14]
     choose(page, "figures", "counts")
     assert (
@@ -619,6 +675,6 @@ def test_link(visits: Visits, stored: Stored) -> None:
     """The pages of asv lead to the page, and it leads back."""
     page = visits.open(stored.html, "index.html", served=True)
     page.click("#nav-li-compare a")
-    page.wait_for_selector(FIRST)
+    page.wait_for_selector("html[data-state=ready]")
     page.locator("a[href^='index.html']").first.click()
     page.wait_for_selector("#summarygrid-display .benchmark-container")

@@ -33,16 +33,18 @@ const VERDICTS = {
   few: ["too few samples", "none"],
 };
 const COMPLETE = 0.6; // part of the charts that a result has, if it is no partial one
-const CONTROLS = ["machine", "dataset", "environment", "commit", "library", "workload", "over",
-  "figures"];
+const CONTROLS = ["machine", "dataset", "environment", "commit", "table", "library", "workload",
+  "over", "figures"];
 
 // The choices that draw a part of the page anew, and not all of it.
-const REDRAWN = ["scale", "library", "workload", "over", "figures"];
+const CHOICES = ["table", "encoding", "size", "workers"]; // of the table on top
+const REDRAWN = [...CHOICES, "scale", "library", "workload", "over", "figures"];
 
 let index;
 let current; // what is chosen, once all of it is drawn
 let address = ""; // the part of it after "#" for which the page is drawn
 let drawings = []; // of what is shown: plot, chart, points
+const waiting = new Map(); // the same of figures that are drawn when they are scrolled to
 let turn = 0; // of drawing the page anew: what an earlier one asked for may arrive late
 
 // -- small things ------------------------------------------------------------------------------
@@ -114,8 +116,6 @@ const loadPlotly = () =>
         script.onerror = () => reject(new Error("compare/plotly.min.js could not be loaded."));
         document.head.append(script);
       });
-
-const pause = () => new Promise((resolve) => setTimeout(resolve));
 
 // -- what is chosen ----------------------------------------------------------------------------
 
@@ -347,13 +347,16 @@ const difference = (factor) =>
 
 function verdictCell(workload, backend, found, scale) {
   const attributes = { "data-backend": backend };
+  if (!found && !index.backends.includes(backend)) { // a column that is of some rows alone
+    return element("td", attributes, element("span", { class: "none" }, "–"));
+  }
   if (!found || typeof found.cost[0] !== "number") {
     const word = found ? found.cost[0] : "not measured";
     attributes["data-state"] = { "failed": "failed", "not run": "skipped" }[word] ?? "missing";
     return element("td", attributes, element("span", { class: "none" }, word));
   }
   const [value, low, high, samples] = found.cost;
-  const [word, style] = VERDICTS[found.verdict];
+  const [word, style] = VERDICTS[found.verdict] ?? [""];
   const facts = [
     low !== null && `99%: ${amount(low, workload.unit)} to ${amount(high, workload.unit)}`,
     samples !== null && sampled(samples),
@@ -372,10 +375,48 @@ function verdictCell(workload, backend, found, scale) {
     found.verdict === "few" ? ` ${sampled(samples)}` : ` ${word}`));
 }
 
-function drawVerdict(choice, verdict) {
+// The rows of a group as `verdict` has those of the first: by workload and column.
+function cellsOf(group, result, want) {
+  if (group.id === index.groups[0].id) return [result.verdict, []];
+  const found = result.tables[group.id];
+  const choices = group.choices.map((name, place) => {
+    const values = unique(found.map(([, , chosen]) => chosen[place])).filter(Boolean)
+      .sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    return [name, values, values.includes(want[name]) ? want[name] : values[0]];
+  });
+  const cells = Object.fromEntries(group.workloads.map(({ id }) => [id, {}]));
+  for (const [workload, column, chosen, cell] of found) {
+    if (chosen.every((value, place) => !value || value === choices[place][2])) {
+      cells[workload][column] = cell;
+    }
+  }
+  return [cells, choices];
+}
+
+function drawVerdict(choice, want) {
+  const { result } = choice;
+  const group = index.groups.find(({ id }) => id === want.table) ?? index.groups[0];
+  const first = group === index.groups[0];
+  const [verdict, choices] = cellsOf(group, result, want);
+  const measured = index.groups.filter((each) =>
+    each === index.groups[0] || each === group || result.tables[each.id].length);
+  fill("table", measured.map(({ id, title }) => [id, title]), group.id);
+  const form = byId("choices");
+  form.querySelectorAll(".of-table").forEach((label) => label.remove());
+  for (const [name, values, value] of choices) {
+    const select = element("select", { id: name });
+    const title = name[0].toUpperCase() + name.slice(1);
+    form.append(element("label", { class: "of-table" }, title, select));
+    fill(name, values.map((each) => [each, each]), value);
+    select.onchange = (event) => choose({ [name]: event.target.value });
+  }
+  byId("verdict-title").textContent = first ? "Fastest store by workload" : group.title;
   const named = Object.values(verdict).flatMap(Object.keys);
-  const backends = unique([...index.backends.filter((name) => named.includes(name)), ...named]);
-  const body = index.workloads.map((workload) => {
+  const columns = unique([...index.backends.filter((name) => named.includes(name)), ...named]);
+  const judged = Object.values(verdict).flatMap(Object.values).some((cell) => cell.verdict);
+  const workloads = group.workloads.map((each) =>
+    (group.over_plain ? { ...each, unit: "ratio" } : each));
+  const body = workloads.map((workload) => {
     const cells = verdict[workload.id];
     const costs = Object.values(cells).map(({ cost: [value] }) => value)
       .filter((value) => typeof value === "number");
@@ -383,31 +424,32 @@ function drawVerdict(choice, verdict) {
     const scale = costs.length ? unitFor(Math.min(...costs) * 10, UNITS[workload.unit]) : undefined;
     return element("tr", { "data-workload": workload.id },
       element("th", { scope: "row" }, workload.title, element("small", {}, workload.what)),
-      ...backends.map((backend) => verdictCell(workload, backend, cells[backend], scale)),
-      element("td", { class: "summary" }, summary(workload, cells)),
-      element("td", { class: "since" }));
+      ...columns.map((backend) => verdictCell(workload, backend, cells[backend], scale)),
+      judged && element("td", { class: "summary" }, summary(workload, cells)),
+      first && element("td", { class: "since" }));
   });
+  byId("verdict-what").textContent =
+    `${first ? "Cost of one image." : group.what} Less is better.`;
   byId("verdict-table").replaceChildren(
-    element("caption", {}, "Cost of one image. Less is better."),
     element("thead", {}, element("tr", {},
       element("th", { scope: "col" }, "Workload"),
-      ...backends.map((backend) =>
-        element("th", { scope: "col" }, swatch(backend), shown(backend))),
-      element("th", { scope: "col" }, "In short"),
-      element("th", { scope: "col" }, "Since"))),
+      ...columns.map((backend) => element("th", { scope: "col" },
+        index.backends.includes(backend) && swatch(backend), shown(backend))),
+      judged && element("th", { scope: "col" }, "In short"),
+      first && element("th", { scope: "col" }, "Since"))),
     element("tbody", {}, ...body));
-  const columns = [
+  const names = [
     "workload", "backend", "unit", "value", "low", "high", "samples", "times floor", "verdict",
   ];
-  const rows = index.workloads.flatMap(({ id, unit }) =>
+  const rows = workloads.flatMap(({ id, unit }) =>
     Object.entries(verdict[id]).map(([backend, { cost, floor = null, verdict: word = null }]) => {
       const [value, low = null, high = null, samples = null] = cost;
       return [id, backend, unit, value, low, high, samples, floor, word];
     }));
-  const links = downloads("verdict", choice, "as the column says", columns, rows);
+  const links = downloads(first ? "verdict" : group.id, choice, "as the column says", names, rows);
   forget(byId("verdict"));
   byId("verdict").querySelector(".downloads").replaceWith(links);
-  return backends;
+  if (first) drawSince(choice.history);
 }
 
 // -- over time ---------------------------------------------------------------------------------
@@ -471,7 +513,8 @@ function drawSince(history) {
         last.elsewhere && " (the machine changed, too)") : "";
     }).filter(Boolean);
     cell.replaceChildren(
-      element("div", {}, ...drawn.map(([backend, points]) => sparkline(backend, points))),
+      element("div", { class: "sparks" },
+        ...drawn.map(([backend, points]) => sparkline(backend, points))),
       ...(rows.length ? rows : [element("span", { class: "none" },
         drawn.length ? "no change" : "too few commits")]));
   }
@@ -536,21 +579,24 @@ function drawChanges(history) {
       element("a", { href: "compare/changes.json" }, "JSON")));
 }
 
-async function drawTime(choice, want, history) {
+function drawTime(choice, want, history) {
   const body = byId("time-body");
   const workload = index.workloads.find(({ id }) => id === want.over) ??
     index.workloads.find(({ id }) => id === "read");
   const lines = history?.lines[workload.id] ?? {};
-  const kinds = Object.keys(lines).filter((kind) => Object.keys(lines[kind]).length);
+  const kinds = Object.keys(FIGURES).filter((name) => Object.keys(lines[name] ?? {}).length);
   const kind = kinds.includes(want.figures) ? want.figures : kinds[0] ?? "times";
   fill("over", index.workloads.map(({ id, title }) => [id, title]), workload.id);
   fill("figures", (kinds.length ? kinds : ["times"]).map((name) => [name, FIGURES[name]]), kind);
   forget(body);
   const unit = kind === "counts" ? "count" : workload.unit;
-  const points = Object.entries(lines[kind] ?? {}).flatMap(([backend, cells]) =>
-    cells.map(([place, ...cost]) => pointOf(["", "", backend, hashOf(place), ...cost])));
-  const places = unique(Object.values(lines[kind] ?? {}).flat().map(([place]) => place))
-    .sort((a, b) => a - b);
+  const plainLines = kind === "times" ? lines.plain ?? {} : {};
+  const ours = Object.keys(plainLines).length ? "storage_impl" : "";
+  const pointsOf = (of, line) => Object.entries(of).flatMap(([backend, cells]) =>
+    cells.map(([place, ...cost]) => pointOf(["", line, backend, hashOf(place), ...cost])));
+  const points = [...pointsOf(lines[kind] ?? {}, ours), ...pointsOf(plainLines, "plain code")];
+  const places = unique([lines[kind] ?? {}, plainLines].flatMap(Object.values).flat()
+    .map(([place]) => place)).sort((a, b) => a - b);
   const found = (history?.changes ?? []).map(changeOf)
     .filter((change) => change.workload === workload.id && change.kind === kind);
   const valueAt = ({ backend, place }) =>
@@ -606,12 +652,7 @@ async function drawTime(choice, want, history) {
         change.elsewhere && `; the machine changed, too: ${change.elsewhere}`, "."))));
   }
   body.replaceChildren(made);
-  const plot = made.querySelector(".plot");
-  if (plot && window.Plotly) {
-    drawings = drawings.filter(([other]) => other.isConnected).concat([[plot, chart, points]]);
-    await draw(drawings.at(-1));
-  }
-  made.dataset.drawn = "true";
+  drawLater(made, chart, points);
 }
 
 // -- charts ------------------------------------------------------------------------------------
@@ -664,6 +705,10 @@ function yAxis(chart, points, scale) {
 }
 
 function xAxis(chart, points, scale, narrow) {
+  if (chart.against) {
+    const values = points.map(({ x }) => ({ value: x }));
+    return { joined: false, tickangle: 0, ...yAxis({ unit: chart.against }, values, scale) };
+  }
   const values = chart.order ?? unique(points.map(({ x }) => x));
   if (values.every((x) => typeof x === "number" && x > 0) && values.length > 2) {
     const sorted = values.toSorted((a, b) => a - b);
@@ -696,7 +741,8 @@ function hover(chart, point) {
   const what = [
     point.line,
     point.panel !== "" && `${chart.panel}: ${readable(point.panel)}`,
-    `${chart.label} ${readable(point.x)}`.trim(),
+    chart.against ? `${amount(point.x, chart.against)} ${chart.label}` :
+      `${chart.label} ${readable(point.x)}`.trim(),
   ];
   const each = chart.unit.endsWith("an image") ? " an image" : "";
   const rows = [
@@ -709,13 +755,14 @@ function hover(chart, point) {
   return [first, ...rows.filter(Boolean).map(plain)].join("<br>");
 }
 
-function traces(chart, points, x, panels, lines, scale) {
+function traces(chart, points, x, panels, lines, scale, printed) {
   const made = [];
   for (const [panelPlace, panel] of panels.entries()) {
-    for (const [linePlace, line] of lines.entries()) {
+    for (const [linePlace, line] of (chart.against ? [null] : lines).entries()) {
       for (const backend of unique(points.map((point) => point.backend))) {
         const own = points.filter((point) =>
-          point.panel === panel && point.line === line && point.backend === backend);
+          point.panel === panel && (line === null || point.line === line) &&
+          point.backend === backend);
         if (!own.length) continue;
         const place = Math.max(index.backends.indexOf(backend), 0);
         const symbol = SYMBOLS[place % SYMBOLS.length];
@@ -724,18 +771,20 @@ function traces(chart, points, x, panels, lines, scale) {
         const low = (point) => (scale === "log" && point.low <= 0 ? point.value / 1e3 : point.low);
         made.push({
           type: "scatter",
-          mode: x.joined ? "lines+markers" : "markers",
+          mode: chart.against ? "markers+text" : x.joined ? "lines+markers" : "markers",
           x: own.map((point) => (x.type === "category" ? plain(readable(point.x)) : point.x)),
           y: own.map((point) => point.value),
-          text: own.map((point) => hover(chart, point)),
+          text: own.map((point) => plain(point.line || shown(point.backend))),
+          textposition: "top center",
+          hovertext: own.map((point) => hover(chart, point)),
           hoverinfo: "text",
           offsetgroup: `${backend} ${line}`,
           xaxis: `x${number}`,
           yaxis: `y${number}`,
-          line: { color: colour, width: 2, dash: DASHES[linePlace % DASHES.length] },
+          line: { color: colour, width: printed ? 1 : 2, dash: DASHES[linePlace % DASHES.length] },
           marker: {
             color: colour,
-            size: 9,
+            size: printed ? 5 : 9,
             symbol: linePlace % 2 ? `${symbol}-open` : symbol,
             line: { color: colour, width: 1.5 },
           },
@@ -755,14 +804,14 @@ function traces(chart, points, x, panels, lines, scale) {
   return made;
 }
 
-function layout(chart, x, y, panels, wide, width) {
+function layout(chart, x, y, panels, wide, width, printed) {
   const made = {
     width,
-    font: { family: "system-ui, sans-serif", size: 13 },
+    font: { family: "system-ui, sans-serif", size: printed ? 8 : 13 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 20, r: 12, t: 24, b: 44 },
-    height: wide ? 290 : 290 + (panels.length - 1) * 220,
+    height: printed ? 165 : wide ? 290 : 290 + (panels.length - 1) * 220,
     hovermode: "closest",
     hoverlabel: { align: "left" },
     dragmode: false,
@@ -783,7 +832,7 @@ function layout(chart, x, y, panels, wide, width) {
       ...xPart,
       anchor: `y${number}`,
       domain: wide ? domain : [0, 1],
-      title: { text: plain(chart.label), standoff: 8, font: { size: 12 } },
+      title: { text: plain(chart.label), standoff: 8, font: { size: printed ? 8 : 12 } },
       fixedrange: true,
       showgrid: false,
       zeroline: false,
@@ -796,7 +845,11 @@ function layout(chart, x, y, panels, wide, width) {
       anchor: `x${number}`,
       domain: wide ? [0, 1] : domain,
       showticklabels: !wide || place === 0,
-      title: { text: place && wide ? "" : plain(chart.y), standoff: 10, font: { size: 12 } },
+      title: {
+        text: place && wide ? "" : plain(chart.y),
+        standoff: printed ? 4 : 10,
+        font: { size: printed ? 8 : 12 },
+      },
       automargin: true,
       fixedrange: true,
       zeroline: false,
@@ -818,23 +871,54 @@ function layout(chart, x, y, panels, wide, width) {
   return made;
 }
 
-function draw([plot, chart, points], width = plot.clientWidth) {
+function draw([plot, chart, points], printed = false) {
+  const onPaper = plot.closest(".charts > :not(.wide)") ? 225 : 690;
+  const width = printed ? onPaper : plot.clientWidth;
   const scale = scaleOf(wanted());
   const measured = points.filter(({ value }) => typeof value === "number");
   const panels = unique(measured.map(({ panel }) => panel));
   const lines = unique(measured.map(({ line }) => line));
-  const x = xAxis(chart, measured, scale, width < 480);
+  const x = xAxis(chart, measured, scale, width < 480 * Math.max(1, panels.length - 1));
   if (chart.joined) x.joined = true;
   const y = yAxis(chart, measured, scale);
-  const wide = width >= 260 * panels.length;
-  const made = layout(chart, x, y, panels, wide, width);
+  const wide = printed || width >= 260 * panels.length;
+  const made = layout(chart, x, y, panels, wide, width, printed);
   made.margin.t = panels.length > 1 ? 28 : 12;
-  if (!chart.label) made.margin.b = 32;
+  if (printed) made.margin.b = 30;
+  else if (!chart.label) made.margin.b = 32;
   plot.style.height = `${made.height}px`;
   const data = [
-    ...(chart.further ?? []), ...traces(chart, measured, x, panels, lines, scale),
+    ...(chart.further ?? []), ...traces(chart, measured, x, panels, lines, scale, printed),
   ];
   return window.Plotly.react(plot, data, made, { displayModeBar: false });
+}
+
+// A chart is drawn when it is scrolled to, or printed.
+const seen = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (isIntersecting && window.Plotly) drawNow(target);
+  }
+}, { rootMargin: "600px" });
+
+function drawLater(made, chart, points) {
+  const plot = made.querySelector(".plot");
+  if (plot && index.plotly) {
+    waiting.set(made, [plot, chart, points]);
+    seen.observe(made);
+  } else {
+    plot?.remove();
+    made.dataset.drawn = "true";
+  }
+}
+
+function drawNow(made) {
+  const drawing = waiting.get(made);
+  seen.unobserve(made);
+  waiting.delete(made);
+  if (!drawing || !made.isConnected) return;
+  drawings = drawings.filter(([plot]) => plot.isConnected).concat([drawing]);
+  draw(drawing);
+  made.dataset.drawn = "true";
 }
 
 const scaleOf = (want) => (want.scale === "linear" ? "linear" : "log");
@@ -875,7 +959,7 @@ function chartFigure(chart, points, choice) {
     .map(({ backend, x }) => `${shown(backend)}, ${chart.label} ${readable(x)}`);
   if (failures.length) made.append(notice(`Failed: ${unique(failures).join("; ")}.`));
   if (measured.length) {
-    made.append(legend(backends, unique(measured.map(({ line }) => line))));
+    made.append(legend(backends, chart.against ? [] : unique(measured.map(({ line }) => line))));
     made.append(element("div", {
       class: "plot",
       role: "img",
@@ -1028,12 +1112,7 @@ async function drawVersions(choice, want, ofTurn) {
     ? element("ul", { class: "changes" }, ...changed.map(({ text }) => element("li", {}, text)))
     : element("p", { class: "caption" }, "No change beyond noise and a tenth."));
   body.replaceChildren(made);
-  const plot = made.querySelector(".plot");
-  if (plot && window.Plotly) {
-    drawings = drawings.filter(([other]) => other.isConnected).concat([[plot, chart, points]]);
-    await draw(drawings.at(-1));
-  }
-  made.dataset.drawn = "true";
+  drawLater(made, chart, points);
   byId("versions").dataset.state = "ready";
 }
 
@@ -1105,8 +1184,9 @@ async function update() {
     }
     for (const drawing of drawings) await draw(drawing);
   }
-  if (changed.length || unnamed) {
-    await drawTime(current, want, current.history);
+  if (changed.some((name) => CHOICES.includes(name))) drawVerdict(current, want);
+  if (unnamed || changed.some((name) => !CHOICES.includes(name))) {
+    drawTime(current, want, current.history);
     await drawVersions(current, want, turn);
   }
   if (want.at) byId(want.at)?.scrollIntoView();
@@ -1134,8 +1214,9 @@ async function show(want) {
       `${choice.machine.name}, commit ${commit}, images: ${choice.dataset} · `),
     ...measuredWith(choice, result),
   );
-  const backends = drawVerdict(choice, verdict);
-  drawSince(choice.history);
+  choice.result = result.datasets[choice.dataset];
+  drawVerdict(choice, want);
+  const backends = unique(Object.values(verdict).flatMap(Object.keys));
   answer(verdict, choice.history);
   drawChanges(choice.history);
   const notices = [];
@@ -1154,6 +1235,10 @@ async function show(want) {
     notices.push(`No verdict where there are fewer than ${index.enough} samples: some figures ` +
       `have ${Math.min(...few)}. python -m tox run -e bench-full takes more.`);
   }
+  if (!index.plotly) {
+    notices.push("The charts are left out: the Python package plotly was not there when the site " +
+      "was made.");
+  }
   if (result.outdated) {
     const were = result.outdated === 1 ? "benchmark was" : "benchmarks were";
     notices.push(`${result.outdated} ${were} measured by an older version of the suite ` +
@@ -1162,7 +1247,7 @@ async function show(want) {
   byId("verdict").querySelector(".notices").replaceChildren(...notices.map(notice));
   forget(byId("sections"));
   drawings = [];
-  const pictures = [];
+  waiting.clear();
   byId("sections").replaceChildren(...index.sections.map((section) =>
     element("section", { id: section.id, "aria-labelledby": `${section.id}-title` },
       element("h2", { id: `${section.id}-title` }, section.title),
@@ -1171,7 +1256,7 @@ async function show(want) {
           .filter(({ id }) => charts[id].length).map((chart) => {
             const points = charts[chart.id].map(pointOf);
             const made = chartFigure(chart, points, choice);
-            pictures.push([made, chart, points]);
+            drawLater(made, chart, points);
             return made;
           }))]
         : []),
@@ -1181,35 +1266,19 @@ async function show(want) {
     byId(id).hidden = false;
   }
   if (want.at) byId(want.at)?.scrollIntoView();
-  await pause(); // the tables are there: a picture is drawn at a time
-  try {
-    if (!index.plotly) {
-      throw new Error("The charts are left out: the Python package plotly was not there when the " +
-        "site was made.");
-    }
-    await loadPlotly();
-  } catch (error) {
-    byId("verdict").querySelector(".notices").append(notice(error.message));
-  }
-  for (const [made, chart, points] of pictures) {
-    const plot = made.querySelector(".plot");
-    if (ofTurn !== turn) return;
-    if (plot && window.Plotly) {
-      drawings.push([plot, chart, points]);
-      await draw(drawings.at(-1));
-      await pause();
-    } else {
-      plot?.remove();
-    }
-    made.dataset.drawn = "true";
-  }
-  await drawTime(choice, want, choice.history);
-  if (ofTurn !== turn) return;
+  drawTime(choice, want, choice.history);
   await drawVersions(choice, want, ofTurn);
   if (ofTurn !== turn) return;
   if (want.at) byId(want.at)?.scrollIntoView();
   current = choice;
   page.dataset.state = "ready";
+  if (index.plotly) {
+    await loadPlotly();
+    for (const made of waiting.keys()) { // which tells once more of those in view
+      seen.unobserve(made);
+      seen.observe(made);
+    }
+  }
 }
 
 function empty(text) {
@@ -1247,17 +1316,20 @@ function start() {
     done.catch((error) => ofTurn === turn && failed(error));
   };
   window.addEventListener("hashchange", follow);
-  const redraw = (width) => drawings.forEach((drawing) => draw(drawing, width));
+  const redraw = (printed = false) => drawings.forEach((drawing) => draw(drawing, printed));
   let before = innerWidth;
-  let waiting;
+  let resized;
   window.addEventListener("resize", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(() => {
+    clearTimeout(resized);
+    resized = setTimeout(() => {
       if (innerWidth !== before) redraw();
       before = innerWidth;
     }, 100);
   });
-  window.addEventListener("beforeprint", () => redraw(660));
+  window.addEventListener("beforeprint", () => {
+    if (window.Plotly) [...waiting.keys()].forEach(drawNow);
+    redraw(true);
+  });
   window.addEventListener("afterprint", () => redraw());
   follow();
 }
