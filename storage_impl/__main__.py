@@ -240,7 +240,8 @@ def verify(store: Path, as_json: bool) -> int:
     with storage_impl.open_store(store, verify=True) as opened:
         count = len(opened)
         try:
-            opened.verify()
+            with Progress(count) as progress:
+                opened.verify(progress=progress.advance)
         except storage_impl.DamagedImageError as error:
             damaged, problem = list(error.indices), str(error)
         except storage_impl.DamagedStoreError as error:

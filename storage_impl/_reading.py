@@ -4,7 +4,7 @@ It checks what is asked for, decodes, and compares checksums; what is in the fil
 `storage_impl.backend.Backend` to know.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, SupportsIndex, overload
 
 import numpy as np
@@ -321,8 +321,13 @@ class Reader:  # numpydoc ignore=PR01
 
     # -- checking and measuring --------------------------------------------------------------
 
-    def verify(self) -> None:
+    def verify(self, *, progress: Callable[[int], object] | None = None) -> None:
         """Read every image and label and compare them with what was written.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with the number of images of each part when that was compared.
 
         Raises
         ------
@@ -352,6 +357,8 @@ class Reader:  # numpydoc ignore=PR01
                 self.read_labels(block)
             except DamagedStoreError as error:
                 failure = failure or error
+            if progress is not None:
+                progress(len(block))
         if damaged:
             raise DamagedImageError(f"not what was written to {self.path}", damaged)
         if failure is not None:

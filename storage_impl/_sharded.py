@@ -38,7 +38,7 @@ class ShardedStore(ImageStore):
     It has the attributes and the methods of `storage_impl.ImageStore`. Nothing can be appended.
     At most `OPEN_SHARDS` shards are open in a process: reading at random from more than these
     opens shards again and again, where `batches` and
-    `storage_impl.torch.ResumableBatchSampler` stay within some of them for a while.
+    `storage_impl.sampling.ResumableBatchSampler` stay within some of them for a while.
 
     Attributes
     ----------
@@ -191,7 +191,7 @@ class ShardedStore(ImageStore):
 
     # -- checking and measuring --------------------------------------------------------------
 
-    def verify(self) -> None:
+    def verify(self, *, progress: Callable[[int], object] | None = None) -> None:
         """Check each shard: its images, as `ImageStore.verify`, and its files' checksum."""
         self._in_use()
         damaged: list[int] = []
@@ -199,7 +199,7 @@ class ShardedStore(ImageStore):
         for number, path in enumerate(self.shards):
             try:
                 with _open_shard(self._directory, self._index, True, number) as shard:
-                    shard.verify()
+                    shard.verify(progress=progress)
                 self._compare_files(number, path)
             except DamagedImageError as error:
                 damaged += [self._starts[number] + index for index in error.indices]

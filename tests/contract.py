@@ -2326,6 +2326,12 @@ class StoreContract:
                 store.verify()
         assert caught.value.indices == (3, 8)
 
+    def test_verify_says_how_far_it_is(self, reader: ImageStore) -> None:
+        """What `verify` calls adds up to all images."""
+        compared: list[int] = []
+        reader.verify(progress=compared.append)
+        assert sum(compared) == len(reader)
+
     def test_verify_finds_images_that_moved(self, stored: Path) -> None:
         """Two images that changed places are damaged, though each is sound in itself."""
         self.swap(stored, 2, 19)

@@ -44,7 +44,9 @@ def check(path: Path, count: int = COUNT) -> None:
         images, labels = store.read_many()
         assert np.array_equal(images, images_of(count))
         assert np.array_equal(labels, labels_of(count))
-        store.verify()
+        compared: list[int] = []
+        store.verify(progress=compared.append)
+        assert sum(compared) == count
         assert sorted(os.listdir(path)) == sorted([store.fingerprint, "shards.json", "write.lock"])
         assert sorted((path / store.fingerprint).iterdir()) == store.shards
     assert [each for each in path.parent.iterdir() if each.name.startswith(".")] == []
