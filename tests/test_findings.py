@@ -19,15 +19,16 @@ MEASURED = re.compile(r"(?<![\w.,])(\d[\d,]*(?:\.\d+)?) (?:us|ms|s|times|bytes|K
 PAGE = """\
 Before.
 
-<!-- table
-read 10,000 (us/image): many_images.ReadMany.time_read(*, 10_000)
-read 100,000 (us/image): many_images.ReadMany.time_read(*, 100_000)
--->
+<!-- table many -->
 what was here
 <!-- end -->
 
 After.
 """
+ROWS = {
+    "many": "read 10,000 (us/image): many_images.ReadMany.time_read(*, 10_000)\n"
+    "read 100,000 (us/image): many_images.ReadMany.time_read(*, 100_000)\n"
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +63,14 @@ def cells(kept: tables.Kept, line: str) -> list[list[str]]:
 
 def test_a_page_keeps_its_words_and_gets_new_tables(made_up: tables.Kept) -> None:
     """What stands between a comment and its end is replaced, and nothing else; twice is once."""
-    filled = tables.filled(PAGE, made_up)
+    filled = tables.filled(PAGE, made_up, ROWS)
     before, after = PAGE.split("what was here\n")
     assert filled.startswith(before)
     assert filled.endswith(after)
     assert "what was here" not in filled
     # 80 us in the results that were made up, within 1%
     assert re.search(r"\| read 10,000 \| us/image \| (79|8\d)", filled)
-    assert tables.filled(filled, made_up) == filled
+    assert tables.filled(filled, made_up, ROWS) == filled
 
 
 def test_a_table_says_how_to_measure_it_again(made_up: tables.Kept) -> None:
@@ -78,7 +79,7 @@ def test_a_table_says_how_to_measure_it_again(made_up: tables.Kept) -> None:
         "Again: `STORAGE_IMPL_LARGE=1 python -m tox run -e bench-full -- "
         "--bench many_images.ReadMany.time_read`"
     )
-    assert command in tables.filled(PAGE, made_up).splitlines()
+    assert command in tables.filled(PAGE, made_up, ROWS).splitlines()
 
 
 def test_a_figure_has_its_interval(made_up: tables.Kept) -> None:
@@ -196,8 +197,11 @@ def test_what_failed_has_no_figure(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", tables.PAGES, ids=lambda path: path.stem)
 def test_pages_name_benchmarks_that_exist(path: Path, made_up: tables.Kept) -> None:
     """With results of every benchmark, each row of the pages has a figure."""
-    page = tables.filled(path.read_text(encoding="utf-8"), made_up)
-    assert len(tables.BLOCK.findall(page)) == page.count("<!-- table\n") == page.count("<!-- end")
+    rows = tables.rows_of(path.stem)
+    page = tables.filled(path.read_text(encoding="utf-8"), made_up, rows)
+    named = [name for _, name, *_ in tables.BLOCK.findall(page)]
+    assert set(named) - {"run", "verdicts"} == set(rows)
+    assert len(named) == page.count("<!-- table ") == page.count("<!-- end")
     assert f"| {tables.ABSENT} |" not in page
 
 
@@ -205,7 +209,7 @@ def test_pages_name_benchmarks_that_exist(path: Path, made_up: tables.Kept) -> N
 def test_tables_are_those_of_the_results(path: Path, kept: tables.Kept) -> None:
     """The page is what `tox run -e charts` makes of it, and misses no figure and no answer."""
     page = path.read_text(encoding="utf-8")
-    assert tables.filled(page, kept) == page
+    assert tables.filled(page, kept, tables.rows_of(path.stem)) == page
     assert f"| {tables.ABSENT} |" not in page
     assert "| open |" not in page
 
@@ -242,10 +246,10 @@ def test_each_claim_has_a_verdict(kept: tables.Kept) -> None:
 def test_verdicts_are_listed(made_up: tables.Kept) -> None:
     """The list is of the sections with a verdict, and leads to them."""
     page = (
-        "<!-- table\nverdicts\n-->\n<!-- end -->\n## 1. It's so: always\n**Holds if it rains.**\n"
+        "<!-- table verdicts -->\n<!-- end -->\n## 1. It's so: always\n**Holds if it rains.**\n"
         "## 2. Open\n**Open.**\n## 3. Not so\n**Does not hold.** Never.\n"
     )
-    rows = [line for line in tables.filled(page, made_up).splitlines() if line.startswith("| ")]
+    rows = [line for line in tables.filled(page, made_up, {}).splitlines() if line.startswith("| ")]
     assert rows[2:] == [
         "| 1 | [It's so: always](#1-its-so-always) | holds if |",
         "| 3 | [Not so](#3-not-so) | does not hold |",

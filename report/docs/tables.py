@@ -1,22 +1,21 @@
 """Fill the tables of README.md and of docs/ from the results that are kept in docs/results.
 
-A page is written by hand, but for its tables. A comment says what a table holds, a row in
-each line, and what follows it up to the next `<!-- end -->` is replaced:
+A page is written by hand, but for its tables. What stands between `<!-- table NAME -->` and
+`<!-- end -->` is replaced by the table of that name in docs/tables.toml, which has a row in each
+line:
 
-    <!-- table
     read 10,000 (us/image): many_images.ReadMany.time_read(*, 10_000)
-    -->
-    <!-- end -->
 
 A row is what to call it, a unit in brackets and a benchmark with its parameters, or two with
 a "/" between them. `*` in place of the backend makes a column for each. `@ Pillow 9.2.0`
 after a benchmark takes it from the run with that version of a library, `@ Pillow *` makes a
-row for each version; all of them are of one commit. The word `run` in place of rows says what all
-was measured with, and the word `verdicts` lists the sections of the page with what each says in
+row for each version; all of them are of one commit. The name `run` says what all was measured
+with, and the name `verdicts` lists the sections of the page with what each says in
 bold at the start of a line: Holds, Holds if, or Does not hold.
 """
 
 import re
+import tomllib
 from ast import literal_eval
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +29,7 @@ from report.workloads import LIBRARIES
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
+ROWS = ROOT / "docs" / "tables.toml"
 PAGES = (
     ROOT / "docs" / "findings.md",
     ROOT / "docs" / "choosing.md",
@@ -51,7 +51,7 @@ UNITS = {
     "times": (1.0, "images"),
 }
 
-BLOCK = re.compile(r"(<!-- table\n(.*?)-->\n)(.*?)(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- table (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 ROW = re.compile(r"(?P<label>.+) \((?P<unit>[\w/]+)\): (?P<terms>.+)")
 TERM = re.compile(r"(?P<name>[\w.]+)\((?P<key>[^)]*)\)(?: @ (?P<package>\w+) (?P<version>\S+))?")
 
@@ -266,8 +266,6 @@ def table(lines: list[str], kept: Kept) -> list[str]:
     ValueError
         If a line says nothing, or only some have a column for each backend.
     """
-    if lines == ["run"]:
-        return ["```", *kept.default.head, "```"]
     rows = [row_of(line) for line in lines]
     if len({row.backends for row in rows}) > 1:
         raise ValueError(f"only some of the rows have a column for each backend: {lines}")
@@ -295,12 +293,22 @@ def command(rows: list[Row], kept: Kept) -> str:
     return f"Again: `{setting}python -m tox run -e bench-full --{options}`"
 
 
-def filled(page: str, kept: Kept) -> str:
+def rows_of(page: str) -> dict[str, str]:
+    """Return the rows of each table of a page, by name."""
+    rows: dict[str, str] = tomllib.loads(ROWS.read_text(encoding="utf-8"))[page]
+    return rows
+
+
+def filled(page: str, kept: Kept, rows: Mapping[str, str]) -> str:
     """Return a page with its tables from the results."""
 
     def block(match: re.Match[str]) -> str:
-        lines = match[2].strip().splitlines()
-        content = verdicts(page) if lines == ["verdicts"] else table(lines, kept)
+        if match[2] == "run":
+            content = ["```", *kept.default.head, "```"]
+        elif match[2] == "verdicts":
+            content = verdicts(page)
+        else:
+            content = table(rows[match[2]].strip().splitlines(), kept)
         return "\n".join([match[1], *content, "", match[4]])
 
     return BLOCK.sub(block, page)
@@ -328,7 +336,7 @@ def main() -> None:
     kept = Kept()
     for path in PAGES:
         page = path.read_text(encoding="utf-8")
-        new = filled(page, kept)
+        new = filled(page, kept, rows_of(path.stem))
         if new != page:
             path.write_text(new, encoding="utf-8")
             print(f"{path.name}: filled")
