@@ -43,7 +43,6 @@ INTERRUPTED = 130
 
 _LABELS = "labels.json"  # in the store: the names of the subfolders that the labels stand for
 _LABELS_BYTES = 64 << 20  # at most
-_LIBRARIES = {"png": "Pillow", "lmdb": "lmdb", "hdf5": "h5py"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -262,7 +261,7 @@ def info(store: Path, as_json: bool) -> int:
         labels = opened.read_labels()
         usage = opened.disk_usage()
         shards = len(opened.shards) if isinstance(opened, ShardedStore) else None
-        library = _LIBRARIES[opened.backend]
+        library = storage_impl.BACKENDS[opened.backend].library
         facts: dict[str, Any] = {
             "path": str(opened.path),
             "backend": opened.backend,

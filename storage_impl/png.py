@@ -73,6 +73,7 @@ class PngBackend(Backend):
     """
 
     name = "png"
+    library = "Pillow"
     made = frozenset({_IMAGES, _LOG})
     encodings = ("png",)
 

@@ -9,7 +9,7 @@ import pytest
 
 import storage_impl
 from tests.contract import StoreContract
-from tests.goldens.make import GOLDENS, HERE, LOCKS, Golden, make
+from tests.goldens.make import ENCODED, GOLDENS, HERE, LOCKS, Golden, make
 
 # The files that are the same, byte for byte, whichever versions of the libraries wrote them.
 EXACT = {"store.json", "labels.log", "commit"}
@@ -46,7 +46,7 @@ def path(name: str, tmp_path: Path) -> Path:
 def test_no_golden_is_forgotten() -> None:
     """Every golden that is kept is tested, and every backend has one."""
     kept = {entry.name for entry in HERE.iterdir() if (entry / "store.json").exists()}
-    assert kept == set(GOLDENS)
+    assert kept == {*GOLDENS, *ENCODED}
     assert {golden.backend for golden in GOLDENS.values()} == set(storage_impl.BACKENDS)
 
 
@@ -116,3 +116,24 @@ def test_marker_of_a_golden(name: str, golden: Golden) -> None:
         "image_shape": list(golden.image_shape),
         "durable": golden.durable,
     }
+
+
+@pytest.mark.parametrize("name", ENCODED)
+def test_encoded_golden(name: str, path: Path) -> None:
+    """An encoded golden holds what was written, as files and as pixels, and can be appended to."""
+    golden = ENCODED[name]
+    encoding = golden.encoding or "png"
+    with storage_impl.open_store(path, "a", verify=True) as store:
+        assert (store.backend, store.image_shape) == (golden.backend, golden.image_shape)
+        assert store.encoding == encoding
+        if encoding == "raw":
+            store.write_many(golden.images(), golden.labels())
+        else:
+            files = [store.read_encoded(index)[0] for index in range(golden.length)]
+            store.write_encoded(files, golden.labels())
+    with storage_impl.open_store(path, verify=True) as store:
+        images, labels = store.read_many()
+        for found, expected in zip(images, [*golden.images()] * 2, strict=True):
+            np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(labels, [*golden.labels()] * 2)
+        store.verify()

@@ -49,6 +49,32 @@ def test_one_module_names_benchmarks() -> None:
     }
 
 
+def test_places_of_a_backend() -> None:
+    """Beside its own module, four modules name a backend; some are about certain stores alone."""
+    about = {
+        "storage_impl.shards",  # an example
+        "benchmarks.cost",  # beside plain code, pair by pair
+        "benchmarks.plain_stores",
+        "benchmarks.shards",
+        "benchmarks.tuning_hdf5",
+        "benchmarks.many_images",  # the floors that there are
+        "benchmarks.single_image",
+        "report.docs.charts",
+    }
+    named = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for folder in ("storage_impl", "benchmarks", "report")
+        for path in (ROOT / folder).rglob("*.py")
+        if '"hdf5"' in path.read_text(encoding="utf-8")
+    }
+    assert named - about == {
+        "storage_impl.hdf5",
+        "storage_impl.__init__",
+        "benchmarks.common",
+        "report.docs.tables",
+    }
+
+
 def test_each_command_has_its_environment() -> None:
     """Each module of the commands is run by tox, and beside them only the script of the costs."""
     setup = ConfigParser()

@@ -23,10 +23,10 @@ from report.workloads import LIBRARIES
 CHARTS = Path(__file__).resolve().parents[2] / "docs" / "charts"
 
 # As on the site's page: told apart by eyes that see no red or green, and without colour.
-COLOURS = {"png": "#d55e00", "lmdb": "#0072b2", "hdf5": "#009e73", "floor": "#6f6f6f"}
-SHAPES = {"png": "o", "lmdb": "s", "hdf5": "D", "floor": "x"}
+COLOURS = dict(zip((*BACKENDS, "floor"), ("#d55e00", "#0072b2", "#009e73", "#6f6f6f"), strict=True))
+SHAPES = dict(zip((*BACKENDS, "floor"), "osDx", strict=True))
 OPERATIONS = {"write": "#a04a78", "read": "#0072b2", "one": "#8b6bb8"}
-NAMES = {"png": "PNG files", "lmdb": "LMDB", "hdf5": "HDF5", "floor": "floor"}
+NAMES = {**{name: name.upper() for name in BACKENDS}, "png": "PNG files", "floor": "floor"}
 RAW = 32 * 32 * 3  # bytes of an image
 
 STYLE = {
