@@ -2482,7 +2482,9 @@ class StoreContract:
         self.check(stored, COUNT + 2)
 
     @pytest.mark.parametrize("mode", ["r", "a"])
-    @pytest.mark.parametrize("damage", ["zeros", "text", "cut", "empty", "count", "parity"])
+    @pytest.mark.parametrize(
+        "damage", ["zeros", "text", "cut", "empty", "count", "serial", "parity"]
+    )
     def test_damaged_commit_record(self, stored: Path, mode: str, damage: str) -> None:
         """Without a slot that is whole, or with a count that cannot be, there is no store."""
         file = stored / self.commit_file
@@ -2499,6 +2501,9 @@ class StoreContract:
             case "count":
                 for number, slot in enumerate(commit_record.slots(file)):
                     commit_record.put(file, number, slot._replace(images=2**62))
+            case "serial":  # the next one would not fit its place
+                for number, slot in enumerate(commit_record.slots(file)):
+                    commit_record.put(file, number, slot._replace(serial=2**64 - 2 + number))
             case "parity":
                 first, second = commit_record.slots(file)
                 commit_record.put(file, 0, second)

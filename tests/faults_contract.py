@@ -6,6 +6,7 @@ A part of the contract: `tests.contract` has the rest, and the hooks that these 
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -341,6 +342,26 @@ class FaultContract(StoreContract):
             shutil.rmtree(path)
 
     # -- names and numbers ---------------------------------------------------------------------
+
+    def test_read_only_file_system(self, stored: Path, tmp_path: Path) -> None:
+        """What is mounted for reading alone is read, and nobody calls it damaged."""
+        mounted = tmp_path / "mounted"
+        mounted.mkdir()
+        mount = ["mount", "-t", "tmpfs", "none", str(mounted)]
+        if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("nothing can be mounted here: that takes Linux and root")
+        try:
+            store = shutil.copytree(stored, mounted / "store")
+            storage_impl.open_store(store).close()
+            again = ["mount", "-o", "remount,ro", str(mounted)]
+            subprocess.run(again, check=True, capture_output=True)
+            with storage_impl.open_store(store, verify=True) as opened:
+                np.testing.assert_array_equal(opened.read_many()[0], images_of(COUNT))
+            with pytest.raises(storage_impl.StorageError, match="[Rr]ead-only") as caught:
+                storage_impl.open_store(store, "a")
+            assert not isinstance(caught.value, storage_impl.DamagedStoreError)
+        finally:
+            subprocess.run(["umount", "-l", str(mounted)], check=True)
 
     @pytest.mark.parametrize("name", ["n" * 255, "ü" * 127], ids=["255 letters", "254 bytes"])
     def test_long_names(self, tmp_path: Path, name: str) -> None:
