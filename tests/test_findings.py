@@ -35,7 +35,10 @@ ROWS = {
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> tables.Kept:
     """Results of every benchmark with several versions of the libraries."""
     directory = tmp_path_factory.mktemp("results") / "stored"
-    results = stored_results.store(directory, environments=stored_results.ENVIRONMENTS).results
+    current = stored_results.CURRENT
+    further = ({**current, "plyvel": "1.5.1"}, {**current, "torch": "2.13.0"})
+    environments = (*stored_results.ENVIRONMENTS, *further)
+    results = stored_results.store(directory, environments=environments).results
     return tables.Kept(results)
 
 
@@ -135,6 +138,20 @@ def test_versions_that_need_older_ones(tmp_path: Path) -> None:
         "read, numpy 1.26.4",
         "read, numpy 2.4.6",
     ]
+
+
+def test_runs_with_further_packages(tmp_path: Path) -> None:
+    """What was measured beside further packages is named so, and is never the default run."""
+    current = stored_results.CURRENT
+    environments = (current, {**current, "plyvel": "1.5.1"}, {**current, "torch": "2.13.0"})
+    kept = tables.Kept(stored_results.store(tmp_path / "r", environments=environments).results)
+    assert not kept.default.packages & {"plyvel", "torch"}
+    line = 'read (us/image): plain_stores.PlainRead.time_read("leveldb", 10_000) @ others'
+    *_, command = tables.table([line], kept)
+    assert command.endswith("Again: `python -m tox run -e others`")
+    assert kept.further("others").packages & {"plyvel", "torch"} == {"plyvel"}
+    with pytest.raises(ValueError, match="no run of others"):
+        tables.Kept(stored_results.store(tmp_path / "s").results).further("others")
 
 
 def test_versions_are_compared_within_one_commit(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ line:
 A row is what to call it, a unit in brackets and a benchmark with its parameters, or two with
 a "/" between them. `*` in place of the backend makes a column for each. `@ Pillow 9.2.0`
 after a benchmark takes it from the run with that version of a library, `@ Pillow *` makes a
-row for each version; all of them are of one commit. The name `run` says what all was measured
-with, and the name `verdicts` lists the sections of the page with what each says in
-bold at the start of a line: Holds, Holds if, or Does not hold.
+row for each version; all of them are of one commit. `@ others` and `@ loaders` take it from the
+newest run of `tox run -e others` or `loaders-bench`, which have further packages. The name `run`
+says what all was measured with, and the name `verdicts` lists the sections of the page with what
+each says in bold at the start of a line: Holds, Holds if, or Does not hold.
 """
 
 import re
@@ -51,9 +52,14 @@ UNITS = {
     "times": (1.0, "images"),
 }
 
+# Runs with further packages: one of these, and the environment of tox.
+FURTHER = {"others": ("plyvel", "others"), "loaders": ("torch", "loaders-bench")}
+
 BLOCK = re.compile(r"(<!-- table (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 ROW = re.compile(r"(?P<label>.+) \((?P<unit>[\w/]+)\): (?P<terms>.+)")
-TERM = re.compile(r"(?P<name>[\w.]+)\((?P<key>[^)]*)\)(?: @ (?P<package>\w+) (?P<version>\S+))?")
+TERM = re.compile(
+    r"(?P<name>[\w.]+)\((?P<key>[^)]*)\)(?: @ (?P<package>\w+)(?: (?P<version>\S+))?)?"
+)
 
 SECTION = re.compile(r"^## ((\d+)\. (.*))$|^\*\*(Holds if|Holds|Does not hold)\b", re.MULTILINE)
 
@@ -82,6 +88,8 @@ class Run:
         Of the commit.
     versions : dict
         Of each library that is varied.
+    packages : set of str
+        All that were installed by name.
     head : list of str
         What it was measured with.
     size : int
@@ -93,6 +101,7 @@ class Run:
         self.commit = result.commit
         self.date = result.date
         self.versions = {name: result.versions[name] for name in LIBRARIES}
+        self.packages = result.versions.keys()
         self.head = head(result)
         # Of several sets of images, the one that most was measured on.
         self._measured = max(result.datasets.values(), key=len)
@@ -131,7 +140,22 @@ class Kept:
 
         # In the default one most is measured. Where that does not tell, it is the one that the
         # others differ least from: one library is varied at a time.
-        self.default = max(reversed(self.runs), key=lambda run: (run.size, -self._distance(run)))
+        self.default = max(
+            (run for run in reversed(runs) if not self._is_further(run)),
+            key=lambda run: (run.size, -self._distance(run)),
+        )
+
+    def further(self, environment: str) -> Run:
+        """Return the newest run of `FURTHER`."""
+        package = FURTHER[environment][0]
+        runs = [run for run in self.runs if package in run.packages]
+        if not runs:
+            raise ValueError(f"no run of {environment}: none has {package}")
+        return runs[-1]
+
+    @staticmethod
+    def _is_further(run: Run) -> bool:
+        return any(package in run.packages for package, _ in FURTHER.values())
 
     def _distance(self, run: Run) -> int:
         versions = [
@@ -172,7 +196,9 @@ class Term(NamedTuple):
     ) -> Quantity | None:
         """Return its figure; the backend and the version take the places of a `*`."""
         run = kept.default
-        if self.package and self.version:
+        if self.package in FURTHER:
+            run = kept.further(self.package)
+        elif self.package and self.version:
             runs = kept.sweep(self.package)
             wanted = version if version and self.version == "*" else self.version
             if wanted not in runs:
@@ -284,6 +310,9 @@ def table(lines: list[str], kept: Kept) -> list[str]:
 def command(rows: list[Row], kept: Kept) -> str:
     """Return what measures the figures of some rows again."""
     terms = [term for row in rows for term in row.terms]
+    if terms[0].package in FURTHER:
+        commit = kept.further(terms[0].package).commit[:8]
+        return f"Of commit {commit}. Again: `python -m tox run -e {FURTHER[terms[0].package][1]}`"
     if any(term.package for term in terms):
         return f"Of commit {kept.swept[0].commit[:8]}. Again: `python -m tox run -e versions`"
     names = dict.fromkeys(term.asv_name(kept) for term in terms)
