@@ -7,7 +7,7 @@ line:
     read 10,000 (us/image): many_images.ReadMany.time_read(*, 10_000)
 
 A row is what to call it, a unit in brackets and a benchmark with its parameters, or two with
-a "/" between them. `*` in place of the backend makes a column for each. `@ Pillow 9.2.0`
+a "/" between them. `*` in place of the backend, or store, makes a column for each. `@ Pillow 9.2.0`
 after a benchmark takes it from the run with that version of a library, `@ Pillow *` makes a
 row for each version; all of them are of one commit. `@ others` and `@ loaders` take it from the
 newest run of `tox run -e others` or `loaders-bench`, which have further packages. The name `run`
@@ -235,14 +235,17 @@ class Row(NamedTuple):
         """The package of which each version is a row of its own."""
         return next((term.package for term in self.terms if term.version == "*"), None)
 
-    @property
-    def backends(self) -> tuple[str | None, ...]:
-        """The columns."""
-        return BACKENDS if any("*" in term.key for term in self.terms) else (None,)
+    def columns(self, kept: Kept) -> tuple[str | None, ...]:
+        """Return the columns: all backends or stores that a benchmark has, where one says `*`."""
+        for term in self.terms:
+            if "*" in term.key:
+                values = kept.known[term.asv_name(kept)]["params"][term.key.index("*")]
+                return tuple(map(literal_eval, values))
+        return (None,)
 
     def cells(self, kept: Kept, version: str | None = None) -> Iterator[str]:
         """Yield what stands in each column."""
-        for backend in self.backends:
+        for backend in self.columns(kept):
             found = [term.of(kept, backend, version, self.unit) for term in self.terms]
             if None in found:
                 yield ABSENT
@@ -290,12 +293,14 @@ def table(lines: list[str], kept: Kept) -> list[str]:
     Raises
     ------
     ValueError
-        If a line says nothing, or only some have a column for each backend.
+        If a line says nothing, or the lines have different columns.
     """
     rows = [row_of(line) for line in lines]
-    if len({row.backends for row in rows}) > 1:
-        raise ValueError(f"only some of the rows have a column for each backend: {lines}")
-    columns = [backend or "figure" for backend in rows[0].backends]
+    if len({row.columns(kept) for row in rows}) > 1:
+        raise ValueError(f"the rows have different columns: {lines}")
+    columns = [
+        name.upper() if name in BACKENDS else name or "figure" for name in rows[0].columns(kept)
+    ]
     written = [["", "unit", *columns], ["---", "---", *("---:" for _ in columns)]]
     for row in rows:
         if row.package is None:
@@ -338,7 +343,7 @@ def filled(page: str, kept: Kept, rows: Mapping[str, str]) -> str:
             content = verdicts(page)
         else:
             content = table(rows[match[2]].strip().splitlines(), kept)
-        return "\n".join([match[1], *content, "", match[4]])
+        return "\n".join([match[1].rstrip(), *content, match[4]])
 
     return BLOCK.sub(block, page)
 
