@@ -45,7 +45,7 @@ COUNTERS: Mapping[str, tuple[str, ...]] = {
 }
 # Code that nothing calls moves names and arrays in memory, and with them what the interpreter's and
 # the processor's caches miss: every operation is counted in several layouts, and the least counts.
-LAYOUTS = 3
+LAYOUTS = 6
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "LC_ALL": "C",
