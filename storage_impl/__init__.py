@@ -1,4 +1,4 @@
-"""Labelled images on disk, read fast: as PNG files, in LMDB and in HDF5.
+"""Store labelled images on disk and read them fast: as PNG files, in LMDB or in HDF5.
 
 >>> import storage_impl
 >>> with storage_impl.create_store("train.lmdb", "lmdb", image_shape=(32, 32, 3)) as store:
@@ -70,7 +70,7 @@ _REGISTRY = {
 
 
 class _Backends(Mapping[str, type[Backend]]):
-    """The backends by name; a class and its library are imported when it is looked up."""
+    """The backends by name. Looking one up imports its module and its library."""
 
     def __getitem__(self, name: str) -> type[Backend]:
         module, _, attribute = _REGISTRY[name].rpartition(".")
@@ -95,7 +95,7 @@ BACKENDS: Mapping[str, type[Backend]] = _Backends()
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import what not everybody needs when it is first used, as ``storage_impl.shards``."""
+    """Import `shards` or `torch` on first use, because most programs need neither."""
     if name in ("shards", "torch"):
         return import_module(f"storage_impl.{name}")
     raise AttributeError(f"module 'storage_impl' has no attribute {name!r}")
@@ -110,27 +110,28 @@ def create_store(
     durable: bool = True,
     **options: int | bool | None,
 ) -> ImageStore:
-    """Make an empty store and open it for writing.
+    """Create an empty store and open it for writing.
 
     Parameters
     ----------
     path : path_like
-        The directory to make; its parent exists.
+        The directory to create. Its parent must exist.
     backend : str
         A name in `BACKENDS`.
     image_shape : tuple of int or None
-        (H, W, C) of each image, in pixels; C is 1, 3 or 4. None where it differs from image to
-        image.
+        (H, W, C) of each image: height and width in pixels, and 1, 3 or 4 channels. None if the
+        images have different shapes.
     encoding : {"raw", "png", "jpeg", "webp", "mixed"}, optional
-        What is stored of each image, see `storage_impl.codecs`. By default "raw", the pixels; the
-        png backend holds "png" and nothing else. "jpeg" is lossy: pixels come back changed.
+        How each image is stored: see `storage_impl.codecs`. The default is "raw", the pixels
+        themselves. The png backend supports only "png", its default. "jpeg" is lossy: the pixels
+        that are read differ from those that were written.
     durable : bool, optional
-        Whether what a write returned from survives a power cut. When False it survives
-        the end of the process, and `ImageStore.close` syncs what this object wrote. It is
-        kept with the store, and so are the options: they hold for every later opening.
+        If True, the data survives a power cut once the write returns. If False, it survives the end
+        of the process, and `ImageStore.close` syncs what this object wrote. The store keeps this
+        setting and the options, and later openings use them.
     **options
-        Options of the encoding: see `storage_impl.codecs`; and of the backend: see
-        `storage_impl.lmdb.LmdbBackend` and `storage_impl.hdf5.Hdf5Backend`.
+        Options of the encoding (see `storage_impl.codecs`) and of the backend (see
+        `storage_impl.lmdb.LmdbBackend` and `storage_impl.hdf5.Hdf5Backend`).
 
     Returns
     -------
@@ -142,13 +143,13 @@ def create_store(
     UnknownBackendError
         No backend has that name.
     InvalidInputError
-        `image_shape`, `encoding`, `durable` or an option is not of that kind.
+        `image_shape`, `encoding`, `durable` or an option is not valid.
     StoreExistsError
         `path` exists.
     StoreNotFoundError
         The parent of `path` does not exist.
     WriteFailedError
-        The store could not be made; nothing is left of it.
+        The store could not be created. Nothing is left of it.
     """
     if backend not in BACKENDS:
         raise UnknownBackendError(f"unknown backend {backend!r}; choose {_inputs.one_of(BACKENDS)}")
@@ -162,42 +163,42 @@ def create_store(
 def open_store(
     path: str | os.PathLike[str], mode: str = "r", *, verify: bool = False
 ) -> ImageStore:
-    """Open a store, whichever its backend.
+    """Open a store of any backend.
 
     Parameters
     ----------
     path : path_like
-        The directory of the store, or of a dataset of `storage_impl.shards.write_shards`.
+        The directory of a store, or of a dataset that `storage_impl.shards.write_shards` wrote.
     mode : {"r", "a"}, optional
         "r" for reading, "a" for reading and appending.
     verify : bool, optional
-        Whether to check the structure of the files before they are used, and each image against
-        its checksum as it is read. Without it a damaged file can end the process with a signal in
-        the library that reads it: open with it what comes from a stranger.
+        If True, the structure of the files is checked before it is used, and each image is compared
+        with its checksum when it is read. If False, a damaged file can crash the library that reads
+        it, and with it the process. Use True for files from somebody you do not trust.
 
     Returns
     -------
     ImageStore
-        The store, with the images that are committed at this moment: a reader does not
-        see what is appended later.
+        The store, with the images that are committed now. A reader does not see images that are
+        appended later.
 
     Raises
     ------
     StoreNotFoundError
         `path` does not exist.
     NotAStoreError
-        `path` is no store.
+        `path` is not a store.
     DamagedStoreError
-        The store is damaged; which checks are left to `ImageStore.verify` is in the
-        module of each backend.
+        The store is damaged. Opening does not check all of it: `ImageStore.verify` does. The
+        docstrings of `storage_impl.lmdb` and `storage_impl.hdf5` say what opening checks.
     UnsupportedVersionError
         The store was written by a newer version of this package.
     StoreLockedError
         `mode` is "a" and another writer has the store open.
     InvalidInputError
-        `mode` or `verify` is not of that kind.
+        `mode` or `verify` is not valid.
     ReadFailedError
-        The system failed a read.
+        The operating system failed to read a file.
     """
     if mode not in ("r", "a"):
         raise InvalidInputError(f"mode must be 'r' or 'a', got {mode!r}")
@@ -205,14 +206,14 @@ def open_store(
         raise InvalidInputError(f"verify must be True or False, got {verify!r}")
     directory = _creation.open_directory(_creation.absolute(path))
     if directory.has("shards.json"):
-        from storage_impl._sharded import ShardedStore  # which opens its shards with this function
+        from storage_impl._sharded import ShardedStore  # here, as it imports this module
 
         return ShardedStore(directory, mode, verify)
     marker = _marker.read(directory)
     if marker.backend not in BACKENDS:
         raise NotAStoreError(
-            f"{directory.path} names the backend {marker.backend!r}; "
-            f"this version has {_inputs.one_of(BACKENDS)}"
+            f"{directory.path} is not a store: the backend in store.json must be "
+            f"{_inputs.one_of(BACKENDS)}, got {marker.backend!r}"
         )
     kind = BACKENDS[marker.backend]
     try:

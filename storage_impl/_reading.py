@@ -1,7 +1,7 @@
-"""How a store is read: what `storage_impl.store.ImageStore` inherits.
+"""The reading methods of a store, which `storage_impl.store.ImageStore` inherits.
 
-It checks what is asked for, decodes, and compares checksums; what is in the files is for a
-`storage_impl.backend.Backend` to know.
+They check arguments, decode, and compare checksums. Only the `storage_impl.backend.Backend` knows
+what is in the files.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,19 +27,19 @@ from storage_impl.errors import (
 )
 
 Image = NDArray[np.uint8]
-# (n, H, W, C), or a list of n arrays where the shapes differ: a union with Any, so that nobody who
-# knows which of the two it is has to say so to a type checker.
+# (n, H, W, C), or a list of n arrays if the shapes differ. Because of Any, a caller who knows which
+# of the two it is needs no cast.
 ManyImages = Image | Any
 
-_CHECKED_BYTES = 1 << 20  # read, then checked while it is still in the processor's cache
-_STORED_BYTES = 8 << 20  # of pixels, whose stored bytes are in memory while they are decoded
-_STORED_IMAGES = 64  # the same where shapes differ
+_CHECKED_BYTES = 1 << 20  # read at once, and checked while still in the CPU cache
+_STORED_BYTES = 8 << 20  # of pixels that are decoded at once, with their stored bytes in memory
+_STORED_IMAGES = 64  # the same, in images, if shapes differ
 
 
 class Reader:  # numpydoc ignore=PR01
     """The methods of a store that read."""
 
-    # Absent until it is open, so that `__del__` leaves a failed opening alone.
+    # None until the store is open, so that `__del__` does nothing after a failed opening.
     _backend: Backend | None = None
     _count: int
 
@@ -76,23 +76,24 @@ class Reader:  # numpydoc ignore=PR01
         Parameters
         ----------
         index : int
-            0 to ``len(store) - 1``.
+            From 0 to ``len(store) - 1``.
 
         Returns
         -------
         image : ndarray
-            uint8 (H, W, C), the caller's own.
+            uint8 (H, W, C), a new array.
         label : int
-            As it was written.
+            Its label.
 
         Raises
         ------
         InvalidIndexError
-            The store has no such image.
+            The store has no image with that index.
         DamagedImageError, DamagedStoreError
-            The image cannot be read or, opened with ``verify=True``, is not what was written.
+            The image cannot be read or, in a store opened with ``verify=True``, is not what was
+            written.
         ReadFailedError
-            The system failed the read.
+            The operating system failed to read a file.
         """
         backend = self._in_use()
         if type(index) is not int or not 0 <= index < self._count:
@@ -118,25 +119,26 @@ class Reader:  # numpydoc ignore=PR01
         Parameters
         ----------
         index : int
-            0 to ``len(store) - 1``.
+            From 0 to ``len(store) - 1``.
 
         Returns
         -------
         data : bytes
-            What was given to `write_encoded`, or made by `write_many`.
+            What `write_encoded` was given, or what `write_one` or `write_many` encoded.
         label : int
-            As it was written.
+            Its label.
 
         Raises
         ------
         InvalidInputError
             The store holds raw pixels.
         InvalidIndexError
-            The store has no such image.
+            The store has no image with that index.
         DamagedImageError, DamagedStoreError
-            The image cannot be read or, opened with ``verify=True``, is not what was written.
+            The image cannot be read or, in a store opened with ``verify=True``, is not what was
+            written.
         ReadFailedError
-            The system failed the read.
+            The operating system failed to read a file.
         """
         backend = self._in_use()
         if self.encoding == "raw":
@@ -167,9 +169,9 @@ class Reader:  # numpydoc ignore=PR01
     ) -> tuple[ManyImages, NDArray[np.int64]]: ...
 
     def __getitem__(self, index: Any) -> Any:
-        """One image and its label, or those of a slice or of several indices, as `read_many`.
+        """Read one image and its label or, for a slice or several indices, like `read_many`.
 
-        An index below 0 counts from the end, as Python's do.
+        An index below 0 counts from the end, as in Python.
         """
         self._in_use()
         if isinstance(index, slice):
@@ -189,35 +191,36 @@ class Reader:  # numpydoc ignore=PR01
         Parameters
         ----------
         indices : None, slice or array_like of int, optional
-            All, in order; a slice, as Python slices a sequence; or (n,) indices in any
-            order, repeats allowed, each 0 to ``len(store) - 1``.
+            None reads all images, in order. A slice works as in Python. Otherwise (n,) indices,
+            each from 0 to ``len(store) - 1``, in any order and with repeats.
         out : ndarray, optional
-            Where to put the images: uint8 (n, H, W, C), C-contiguous. Not where their shapes
-            differ.
+            An array for the images: uint8 (n, H, W, C), C-contiguous. Not accepted if the images
+            have different shapes.
 
         Returns
         -------
         images : ndarray or list of ndarray
-            uint8 (n, H, W, C): `out` where it was given, else the caller's own. Where shapes
-            differ, a list of n arrays (H, W, C).
+            uint8 (n, H, W, C): `out` if it was given, otherwise a new array. If the images have
+            different shapes, a list of n arrays (H, W, C).
         labels : ndarray
             int64 (n,).
 
         Raises
         ------
         InvalidIndexError, InvalidInputError
-            `indices` or `out` is not of that kind.
+            `indices` or `out` is not valid.
         DamagedImageError, DamagedStoreError
-            An image cannot be read or, opened with ``verify=True``, is not what was written.
+            An image cannot be read or, in a store opened with ``verify=True``, is not what was
+            written.
         ReadFailedError
-            The system failed the read.
+            The operating system failed to read a file.
         """
         backend = self._in_use()
         wanted = _inputs.selection(indices, self._count)
         if self.image_shape is None:
             if out is not None:
                 raise InvalidInputError(
-                    "the shapes of the images differ, so they do not fit one array: leave out= away"
+                    "images of different shapes do not fit into one array; call without out="
                 )
             return self._read_list(backend, wanted)
         shape = (len(wanted), *self.image_shape)
@@ -227,7 +230,7 @@ class Reader:  # numpydoc ignore=PR01
         return images, records.labels
 
     def _read_to(self, wanted: Wanted, records: Records, places: Places) -> None:
-        """Fill pixels and labels, of images of one shape that exist."""
+        """Fill in the pixels and labels of images of one shape. The images exist."""
         backend = self._in_use()
         if self._row_bytes is None:
             for part in self._parts(len(wanted), _STORED_BYTES):
@@ -239,7 +242,7 @@ class Reader:  # numpydoc ignore=PR01
                 for row, pixels in zip(rows, self._decoded(wanted[part], found), strict=True):
                     here.data[row] = pixels.reshape(-1)
             return
-        # Checked, they are read in parts that stay in the processor's cache.
+        # With `verify`, they are read in parts that stay in the CPU cache.
         at_most = _CHECKED_BYTES if self._verify_reads else max(len(wanted) * self._row_bytes, 1)
         for part in self._parts(len(wanted), at_most):
             self._checked(backend, wanted[part], *part_of(records, places, part))
@@ -254,7 +257,7 @@ class Reader:  # numpydoc ignore=PR01
         return images, labels
 
     def read_labels(self, indices: Selection = None) -> NDArray[np.int64]:
-        """Read labels without touching an image.
+        """Read labels without reading an image.
 
         Parameters
         ----------
@@ -269,11 +272,11 @@ class Reader:  # numpydoc ignore=PR01
         Raises
         ------
         InvalidIndexError
-            The store has no such image.
+            The store has no image with such an index.
         DamagedStoreError
-            The labels cannot be read or are not what was written.
+            The labels cannot be read, or are not what was written.
         ReadFailedError
-            The system failed the read.
+            The operating system failed to read a file.
         """
         backend = self._in_use()
         wanted = _inputs.selection(indices, self._count)
@@ -287,25 +290,25 @@ class Reader:  # numpydoc ignore=PR01
     def batches(
         self, batch_size: SupportsIndex, *, shuffle: SupportsIndex | None = None
     ) -> Iterator[tuple[ManyImages, NDArray[np.int64]]]:
-        """Read everything once, a batch at a time.
+        """Read all images once, in batches.
 
         Parameters
         ----------
         batch_size : int
-            Images in a batch; the last one may have fewer.
+            Images per batch. The last batch may have fewer.
         shuffle : int, optional
-            A seed: the images come in the order that it gives. Without it, in order.
+            A seed for a random order. Without it, the images come in the order of the store.
 
         Returns
         -------
         iterator of (images, labels)
-            As `read_many` returns them, new each time. In memory are one batch and, when
+            Each batch as `read_many` returns it, in new arrays. Memory holds one batch and, if
             shuffled, 8 bytes for each image of the store.
 
         Raises
         ------
         InvalidInputError
-            `batch_size` is not at least 1, or `shuffle` is no integer of at least 0.
+            `batch_size` is not an integer of at least 1, or `shuffle` not one of at least 0.
 
         Notes
         -----
@@ -322,21 +325,21 @@ class Reader:  # numpydoc ignore=PR01
     # -- checking and measuring --------------------------------------------------------------
 
     def verify(self, *, progress: Callable[[int], object] | None = None) -> None:
-        """Read every image and label and compare them with what was written.
+        """Read every image and label, and compare them with what was written.
 
         Parameters
         ----------
         progress : callable, optional
-            Called with the number of images of each part when that was compared.
+            Called after each part of the images with the number of images in that part.
 
         Raises
         ------
         DamagedImageError
-            Its `indices` are all the images that cannot be read or differ.
+            Images cannot be read, or differ. `indices` lists all of them.
         DamagedStoreError
             The structure of the store is damaged.
         ReadFailedError
-            The system failed a read.
+            The operating system failed to read a file.
         """
         backend = self._in_use()
         try:
@@ -351,7 +354,7 @@ class Reader:  # numpydoc ignore=PR01
                 found = self._compare(backend, block)
             except DamagedStoreError as error:
                 found = [i for i in block if self._is_damaged(backend, i)]
-                failure = failure or error  # raised where no single image is damaged
+                failure = failure or error  # raised if no single image is damaged
             damaged += found
             try:
                 self.read_labels(block)
@@ -381,20 +384,20 @@ class Reader:  # numpydoc ignore=PR01
         return (block.start + np.flatnonzero(wrong)).tolist()
 
     def disk_usage(self) -> DiskUsage:
-        """Bytes that the store takes.
+        """Measure the disk space that the store takes.
 
         Returns
         -------
         DiskUsage
-            `apparent`, the lengths of the files, and `allocated`, the blocks of files
-            and directories, both in bytes.
+            `apparent`, the lengths of the files, and `allocated`, the blocks of files and
+            directories, both in bytes.
 
         Raises
         ------
         StoreNotFoundError
             The store's directory was moved since it was opened.
         ReadFailedError
-            The system failed to list the directory.
+            The operating system failed to list the directory.
         """
         backend = self._in_use()
         try:
@@ -406,12 +409,14 @@ class Reader:  # numpydoc ignore=PR01
             if not self._is_foreign(error):
                 raise
             raise read_error(f"{self.path} cannot be measured", error) from error
-        raise StoreNotFoundError(f"{self.path} was moved since this store was opened")
+        raise StoreNotFoundError(
+            f"{self.path} was moved since this store was opened; open it at its new path"
+        )
 
     # -- what the methods above share --------------------------------------------------------
 
     def _parts(self, count: int, at_most: int) -> Iterator[slice]:
-        """Parts of `count` images, of at most so many bytes of pixels."""
+        """Slices of `count` images, each of at most `at_most` bytes of pixels."""
         if self.image_shape is None:
             step = _STORED_IMAGES
         else:
@@ -421,7 +426,7 @@ class Reader:  # numpydoc ignore=PR01
             yield slice(start, min(start + step, count))
 
     def _stored(self, backend: Backend, wanted: Wanted) -> Records:
-        """What is stored of images."""
+        """Read images as they are stored."""
         if self._row_bytes is None:
             return backend.fetch(wanted)
         assert self.image_shape is not None
@@ -436,7 +441,7 @@ class Reader:  # numpydoc ignore=PR01
         records: Records | None = None,
         places: Places = None,
     ) -> Records:
-        """Fetch or fill records, with errors for the user, and checksums compared if asked to."""
+        """Fetch or fill records, translate errors and, with `verify`, compare checksums."""
         try:
             if records is None:
                 records = backend.fetch(wanted)
@@ -459,9 +464,9 @@ class Reader:  # numpydoc ignore=PR01
         return wrong
 
     def _decoded(self, wanted: Wanted, records: Records) -> list[Image]:
-        """The pixels of stored images; arrays may be read-only."""
+        """Decode stored images. The arrays may be read-only."""
         shapes: list[Shape] = list(map(tuple, records.shapes.tolist()))
-        if self.image_shape is not None:  # whatever is said of each
+        if self.image_shape is not None:  # whatever each record says
             shapes = [self.image_shape] * len(shapes)
         found = codecs.decode_all(records.data, self.encoding, shapes)
         failed = [i for i, image in enumerate(found) if isinstance(image, codecs.DecodeError)]

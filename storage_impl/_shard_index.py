@@ -1,17 +1,18 @@
-"""`shards.json`: which stores a dataset consists of.
+"""`shards.json`: the index of a dataset, which lists its stores.
 
 On disk, version 1::
 
     train/
-        shards.json               the index: written last, it makes the directory a dataset
+        shards.json               the index, written last: it makes the directory a dataset
         write.lock
         5a0c31f2d49be687/         the fingerprint of the run that wrote the shards
-            00000/  00001/  ...   a store each
+            00000/  00001/  ...   one store each
 
-The index is a JSON object: "format", "format_version", "fingerprint", "backend", "encoding" and
-"image_shape" of all shards, three lists with an entry for each shard, "counts" (images), "bytes"
-(the lengths of its files) and "checksums" (XXH3-64 of the names and contents of its files, except
-those with "lock" in their name), and last "checksum", XXH3-64 of the object without it.
+The index is a JSON object. For all shards together it has "format", "format_version",
+"fingerprint", "backend", "encoding" and "image_shape". Three lists have an entry for each shard:
+"counts" (images), "bytes" (the lengths of its files) and "checksums" (XXH3-64 of the names and
+contents of its files, except those with "lock" in their name). Last comes "checksum", XXH3-64 of
+the object without it.
 """
 
 import json
@@ -43,7 +44,7 @@ _READ_BYTES = 1 << 20
 
 
 class Index(NamedTuple):
-    """What `shards.json` says, see the module's docstring."""
+    """The content of `shards.json`: see the module's docstring."""
 
     fingerprint: str
     backend: str
@@ -60,7 +61,7 @@ def name_of(number: int) -> str:
 
 
 def write(directory: Directory, index: Index) -> None:
-    """Write `shards.json`, synced, which makes the directory a dataset."""
+    """Write and sync `shards.json`, which makes the directory a dataset."""
     content = {"format": _FORMAT, "format_version": _FORMAT_VERSION} | index._asdict()
     text = json.dumps(content)[:-1].encode()
     aside = NAME + ".making"
@@ -84,21 +85,21 @@ def read(directory: Directory) -> Index:
             raise InvalidInputError("its checksum does not match")
         content = json.loads(text + b"}")
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
-            raise InvalidInputError("it does not name its format")
+            raise InvalidInputError("it does not name the format")
         version = _inputs.whole_number("format_version", content.pop("format_version", None), 1)
         if version > _FORMAT_VERSION:
             raise UnsupportedVersionError(
-                f"{directory.path} is in format version {version}, this storage_impl reads up to "
-                f"{_FORMAT_VERSION}; install a newer storage_impl"
+                f"{directory.path} has format version {version}, this storage_impl reads up to "
+                f"version {_FORMAT_VERSION}; install a newer storage_impl"
             )
         index = Index(**content)._replace(image_shape=_inputs.image_shape(content["image_shape"]))
         counts = index.counts
         if not _FINGERPRINT.fullmatch(index.fingerprint):
-            raise InvalidInputError("its fingerprint is no name")
+            raise InvalidInputError("its fingerprint is not valid")
         if not len(counts) == len(index.bytes) == len(index.checksums):
             raise InvalidInputError("its lists differ in length")
         if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) >> 62:
-            raise InvalidInputError("its counts are no counts")
+            raise InvalidInputError("its counts are not valid")
     except UnsupportedVersionError:
         raise
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -117,7 +118,7 @@ def _measure(directory: Directory, prefix: str, digest: Any) -> int:
     for name in sorted(directory.names()):
         if stat.S_ISDIR(directory.status(name).st_mode):
             size += _measure(directory.subdirectory(name), f"{prefix}{name}/", digest)
-        elif "lock" not in name:  # of these, LMDB's changes with each reader
+        elif "lock" not in name:  # LMDB's lock file changes with each reader
             file = directory.open(name)
             digest.update(f"{prefix}{name}\0{file.size()}\0".encode())
             while block := os.read(file.fd, _READ_BYTES):

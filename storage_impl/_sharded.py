@@ -26,26 +26,26 @@ from storage_impl.errors import (
 from storage_impl.store import ImageStore
 
 OPEN_SHARDS = 32
-"""How many shards of a dataset are open at a time, in each process."""
+"""How many shards of a dataset a process keeps open at most."""
 
 _Answer = TypeVar("_Answer")
 _Place = slice | NDArray[np.int64]
 
 
 class ShardedStore(ImageStore):
-    """A dataset of many stores, read as one; `storage_impl.open_store` opens it.
+    """A dataset of many stores, read as one. `storage_impl.open_store` opens it.
 
-    It has the attributes and the methods of `storage_impl.ImageStore`. Nothing can be appended.
-    At most `OPEN_SHARDS` shards are open in a process: reading at random from more than these
-    opens shards again and again, where `batches` and
-    `storage_impl.sampling.ResumableBatchSampler` stay within some of them for a while.
+    It has the attributes and the methods of `storage_impl.ImageStore`, but is read-only. A process
+    keeps at most `OPEN_SHARDS` shards open. Random reads from more shards than that open the same
+    shards again and again. `batches` and `storage_impl.sampling.ResumableBatchSampler` avoid this:
+    they read from a limited number of shards at a time.
 
     Attributes
     ----------
     shards : list of Path
         The stores, in order.
     fingerprint : str
-        Of the run that wrote them.
+        The fingerprint of the run that wrote them.
     """
 
     def __init__(self, directory: Directory, mode: str, verify: bool) -> None:
@@ -65,7 +65,7 @@ class ShardedStore(ImageStore):
         self._closed = False
         if mode == "a":
             self._check_writable()
-        # Of this module, so that the cache keeps no reference to the store: that would be a cycle.
+        # A function of the module, because a method in the cache would be a reference cycle.
         self._shard = lru_cache(OPEN_SHARDS)(partial(_open_shard, directory, index, verify))
 
     @property
@@ -80,9 +80,9 @@ class ShardedStore(ImageStore):
         return [run / _shard_index.name_of(number) for number in range(len(self._starts))]
 
     def close(self) -> None:
-        """Free what the dataset holds; a read that another thread has begun ends whole."""
+        """Close the dataset. A read in progress in another thread still completes."""
         self._closed = True
-        self._shard.cache_clear()  # a shard closes when nobody uses it any more
+        self._shard.cache_clear()  # each shard closes when its last user is done
 
     def _in_use(self) -> None:  # type: ignore[override]
         if self._closed:
@@ -99,36 +99,36 @@ class ShardedStore(ImageStore):
     def _check_writable(self) -> NoReturn:
         self._in_use()
         raise ReadOnlyStoreError(
-            f"{self.path} is a sharded dataset, which is written once; "
-            "storage_impl.shards.write_shards writes another"
+            f"{self.path} is a sharded dataset, which is read-only; write a new one with "
+            "storage_impl.shards.write_shards"
         )
 
     def write_one(self, image: Any, label: Any) -> NoReturn:
-        """Raise ReadOnlyStoreError: `ImageStore.write_many` and `write_encoded` do, too."""
+        """Raise ReadOnlyStoreError. `write_many` and `write_encoded` do, too."""
         self._check_writable()
 
     # -- reading -----------------------------------------------------------------------------
 
     def read_one(self, index: SupportsIndex) -> tuple[Image, int]:
-        """Read one image; as `ImageStore.read_one`."""
+        """Read one image, like `ImageStore.read_one`."""
         number, inside = self._find(index)
         return self._ask(number, ImageStore.read_one, inside)
 
     def read_encoded(self, index: SupportsIndex) -> tuple[bytes, int]:
-        """Read one image as it is stored; as `ImageStore.read_encoded`."""
+        """Read one image as it is stored, like `ImageStore.read_encoded`."""
         number, inside = self._find(index)
         return self._ask(number, ImageStore.read_encoded, inside)
 
     def read_many(
         self, indices: Selection = None, *, out: NDArray[np.uint8] | None = None
     ) -> tuple[Image | list[Image], NDArray[np.int64]]:
-        """Read images; as `ImageStore.read_many`, with one call for each shard concerned."""
+        """Read images, like `ImageStore.read_many`, with one call for each shard."""
         self._in_use()
         wanted = _inputs.selection(indices, self._count)
         if self.image_shape is None:
             if out is not None:
                 raise InvalidInputError(
-                    "the shapes of the images differ, so they do not fit one array: leave out= away"
+                    "images of different shapes do not fit into one array; call without out="
                 )
             labels = np.empty(len(wanted), np.int64)
             pixels: list[Any] = [None] * len(wanted)
@@ -148,7 +148,7 @@ class ShardedStore(ImageStore):
         return images, records.labels
 
     def read_labels(self, indices: Selection = None) -> NDArray[np.int64]:
-        """Read labels without touching an image; as `ImageStore.read_labels`."""
+        """Read labels without reading an image, like `ImageStore.read_labels`."""
         self._in_use()
         wanted = _inputs.selection(indices, self._count)
         labels = np.empty(len(wanted), np.int64)
@@ -159,10 +159,10 @@ class ShardedStore(ImageStore):
     def batches(
         self, batch_size: SupportsIndex, *, shuffle: SupportsIndex | None = None
     ) -> Iterator[tuple[Image | list[Image], NDArray[np.int64]]]:
-        """Read everything once, a batch at a time; as `ImageStore.batches`.
+        """Read all images once, in batches, like `ImageStore.batches`.
 
-        Shuffled, as many shards as may be open are chosen at random and the images of all of
-        these shuffled, then the next ones.
+        To shuffle, it takes up to `OPEN_SHARDS` shards at random and shuffles all their images,
+        then takes the next shards.
         """
         self._in_use()
         size = _inputs.whole_number("batch_size", batch_size, 1)
@@ -179,7 +179,7 @@ class ShardedStore(ImageStore):
         for first in range(0, len(numbers), OPEN_SHARDS):
             chosen = numbers[first : first + OPEN_SHARDS].tolist()
             for number in chosen:
-                self._shard(number)  # which checks how many images there are
+                self._shard(number)  # opening it checks its number of images
             ranges = [np.arange(*self._span(number)) for number in chosen]
             waiting = np.append(waiting, generator.permutation(np.concatenate(ranges)))
             full = len(waiting) // size * size
@@ -192,7 +192,7 @@ class ShardedStore(ImageStore):
     # -- checking and measuring --------------------------------------------------------------
 
     def verify(self, *, progress: Callable[[int], object] | None = None) -> None:
-        """Check each shard: its images, as `ImageStore.verify`, and its files' checksum."""
+        """Check the images of each shard, like `ImageStore.verify`, and its files' checksum."""
         self._in_use()
         damaged: list[int] = []
         failure: DamagedStoreError | None = None
@@ -219,7 +219,7 @@ class ShardedStore(ImageStore):
             raise DamagedStoreError(f"{path} is not the shard that was written")
 
     def disk_usage(self) -> DiskUsage:
-        """Bytes that the dataset takes; as `ImageStore.disk_usage`."""
+        """Measure the disk space of the dataset, like `ImageStore.disk_usage`."""
         self._in_use()
         try:
             return _files.disk_usage(self.path)
@@ -229,7 +229,7 @@ class ShardedStore(ImageStore):
     # -- which shard -------------------------------------------------------------------------
 
     def _ask(self, number: int, read: Callable[..., _Answer], *what: Any) -> _Answer:
-        """Have a shard read something; what its errors say of images is of the dataset's."""
+        """Read from a shard. Errors name images by their indices in the dataset."""
         try:
             return read(self._shard(number), *what)
         except DamagedImageError as error:
@@ -250,7 +250,7 @@ class ShardedStore(ImageStore):
     def _pieces(
         self, wanted: range | NDArray[np.int64]
     ) -> Iterator[tuple[int, _Place, range | NDArray[np.int64]]]:
-        """The shards concerned: which places of the result each fills, with which of its images."""
+        """For each shard concerned: its number, places in the result, indices in the shard."""
         if isinstance(wanted, range):
             position = wanted.start
             while position < wanted.stop:
@@ -268,7 +268,7 @@ class ShardedStore(ImageStore):
         for begin, end in pairwise(edges):
             number = int(owners[begin])
             start = self._starts[number]
-            if len(edges) == 2:  # of one shard alone, in the order that was asked for
+            if len(edges) == 2:  # of one shard only: keep the order that was asked for
                 yield number, slice(None), wanted - start
             else:
                 yield number, order[begin:end], ascending[begin:end] - start
@@ -287,7 +287,7 @@ def _open_shard(
 ) -> ImageStore:
     try:
         run = directory.subdirectory(index.fingerprint)
-        run.subdirectory(_shard_index.name_of(number))  # no link to elsewhere
+        run.subdirectory(_shard_index.name_of(number))  # fails for a link
         store = open_store(run.path / _shard_index.name_of(number), verify=verify)
     except FileNotFoundError as error:
         raise DamagedStoreError(
@@ -300,5 +300,5 @@ def _open_shard(
     kind = store.backend, store.encoding, store.image_shape, len(store), type(store)
     if kind != (index.backend, index.encoding, index.image_shape, index.counts[number], ImageStore):
         store.close()
-        raise DamagedStoreError(f"{store!r} is not the shard that the index of its dataset names")
+        raise DamagedStoreError(f"{store!r} is not the shard that the index of its dataset lists")
     return store

@@ -1,7 +1,7 @@
-"""What can go wrong, as one tree.
+"""The errors of this package, as one tree.
 
-Every error of this package is a `StorageError`. Each is the built-in exception
-that fits as well, so code that knows nothing of this package catches it too::
+Every error is a `StorageError`. Each is also the built-in exception that fits, so code that does
+not know this package catches it, too::
 
     StorageError
     |-- InvalidInputError (ValueError)         images, labels, options: nothing was written
@@ -14,7 +14,7 @@ that fits as well, so code that knows nothing of this package catches it too::
     |-- ClosedStoreError (ValueError)
     |-- WriteFailedError (OSError)             the store is as it was before the call
     |   `-- StoreFullError                     no space left on the disk, in the quota or the map
-    |-- ReadFailedError (OSError)              the system failed a read; says nothing of the data
+    |-- ReadFailedError (OSError)              the system failed to read; the data may be intact
     `-- DamagedStoreError (ValueError)         what is on disk is not what was written
         |-- NotAStoreError
         |-- UnsupportedVersionError            written by a newer storage_impl
@@ -56,7 +56,7 @@ class StoreLockedError(StorageError, BlockingIOError):
 
 
 class ReadOnlyStoreError(StorageError, io.UnsupportedOperation):
-    """A write to a store that this process may only read."""
+    """A write was attempted on a store that this process may only read."""
 
 
 class ClosedStoreError(StorageError, ValueError):
@@ -64,15 +64,15 @@ class ClosedStoreError(StorageError, ValueError):
 
 
 class WriteFailedError(StorageError, OSError):
-    """A write failed; the store holds what it held before the call."""
+    """A write failed. The store holds what it held before the call."""
 
 
 class StoreFullError(WriteFailedError):
-    """A write found no space: the disk, the quota or the address space is full."""
+    """There is no space for a write on the disk, in the quota or in the address space."""
 
 
 class ReadFailedError(StorageError, OSError):
-    """The operating system failed a read; the data may be sound."""
+    """The operating system failed to read. The data may be intact."""
 
 
 class DamagedStoreError(StorageError, ValueError):
@@ -80,7 +80,7 @@ class DamagedStoreError(StorageError, ValueError):
 
 
 class NotAStoreError(DamagedStoreError):
-    """The path holds something else than a store."""
+    """The path is something other than a store."""
 
 
 class UnsupportedVersionError(DamagedStoreError):
@@ -88,23 +88,23 @@ class UnsupportedVersionError(DamagedStoreError):
 
 
 class DamagedImageError(DamagedStoreError):
-    """Images that are not what was written, or cannot be decoded.
+    """Images are not what was written, or cannot be decoded.
 
     Parameters
     ----------
     message : str
         What is wrong, without the indices.
     indices : sequence of int
-        The images concerned.
+        The damaged images.
 
     Attributes
     ----------
     indices : tuple of int
-        The images concerned, ascending.
+        The damaged images, ascending.
     """
 
     def __init__(self, message: str, indices: Sequence[int]) -> None:
-        # Both arguments reach Exception, so that the error survives pickling.
+        # Exception gets both arguments, so that the error can be pickled.
         super().__init__(message, tuple(indices))
         self.indices = tuple(sorted(set(indices)))
 
@@ -116,8 +116,8 @@ class DamagedImageError(DamagedStoreError):
         return f"{noun} {shown}: {self.args[0]}"
 
 
-# Errors of the system that say that a store is not what was written; all others, and there are
-# many, are about this machine or this moment.
+# System errors that mean that a store is not what was written. All others concern this machine or
+# this moment.
 _DAMAGE = frozenset(
     {
         None,
@@ -136,7 +136,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def _number(cause: BaseException) -> int | None:
-    """The system's number of an error, also where a library kept its text alone."""
+    """The errno of an error, even if a library kept only its text."""
     number: int | None = getattr(cause, "errno", None)
     if number is None:
         text = str(cause)
@@ -147,8 +147,8 @@ def _number(cause: BaseException) -> int | None:
 def is_ours(error: BaseException) -> bool:
     """Whether this package, or a library that it calls, raised an error.
 
-    The handler of a signal runs in the midst of whatever is called, and may raise anything,
-    TimeoutError (an OSError) for instance: that is not this package's to catch and to explain.
+    A signal handler can run during any call, and can raise anything, for instance TimeoutError,
+    which is an OSError. This package must not catch or translate such an error.
     """
     traceback = error.__traceback__
     if traceback is None:
@@ -160,7 +160,7 @@ def is_ours(error: BaseException) -> bool:
 
 
 def write_error(what: str, cause: BaseException, state: str) -> WriteFailedError:
-    """The error to raise when writing failed with `cause`, and left the store in `state`."""
+    """The error to raise if writing failed with `cause` and left the store in `state`."""
     number = _number(cause)
     kind = StoreFullError if number in _FULL else WriteFailedError
     hint = "; free some space and call again" if kind is StoreFullError else ""
@@ -169,9 +169,9 @@ def write_error(what: str, cause: BaseException, state: str) -> WriteFailedError
 
 
 def read_error(what: str, cause: BaseException, index: int | None = None) -> StorageError:
-    """The error to raise when reading, maybe of the image `index`, failed with `cause`."""
+    """The error to raise if reading failed with `cause`; `index` is the image, if it is known."""
     number = _number(cause)
-    if number in _FULL:  # some libraries make files of their own when they open one
+    if number in _FULL:  # some libraries create files when they open one
         return StoreFullError(number, f"{what}: {cause}; free some space and call again")
     if number not in _DAMAGE:
         return ReadFailedError(number, f"{what}: {cause}")

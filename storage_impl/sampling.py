@@ -1,7 +1,7 @@
-"""In which order a training loop reads: shuffled, dealt to ranks, and resumed where it stopped.
+"""The order in which a training loop reads: shuffled, split among ranks, and resumable.
 
-It needs numpy alone. torch's DataLoader takes it as `batch_sampler`; any other loop can iterate
-over it, and hand each list of indices to `ImageStore.read_many`.
+This needs only numpy. torch's DataLoader accepts the sampler as `batch_sampler`. Any other loop can
+iterate over it and pass each list of indices to `ImageStore.read_many`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,11 +16,12 @@ from storage_impl.errors import InvalidInputError
 
 @dataclass(eq=False)
 class ResumableBatchSampler:
-    """Batches of indices: each of `count` images once an epoch, each epoch in another order.
+    """Batches of indices: each of `count` images once per epoch, in another order in each epoch.
 
-    Blocks of `block` neighbours come in random order, and so do the images of a block: of many
-    shards, a few are read at a time. Each `rank` of `world_size` gets as many batches, all of
-    `batch_size` but the last, which share the rest. `epoch` and `batch` are where it goes on.
+    Blocks of `block` neighbouring images come in random order, and so do the images within a block.
+    So only a few shards of a dataset are read at a time. Each of the `world_size` ranks gets the
+    same number of batches; this sampler yields those of `rank`. Batches have `batch_size` images,
+    except the last ones, which share the rest. `epoch` and `batch` say where iteration starts.
     """
 
     count: int
@@ -35,10 +36,14 @@ class ResumableBatchSampler:
 
     def __post_init__(self) -> None:
         if min(self.batch_size, self.block) < 1 or not 0 <= self.rank < self.world_size:
-            raise InvalidInputError("batch_size and block must be at least 1, rank < world_size")
+            raise InvalidInputError(
+                "batch_size and block must be at least 1, and rank from 0 to world_size - 1"
+            )
         each, rest = divmod(self.count, self.world_size)
         if each < 1 or (rest and self.batch_size == 1):
-            raise InvalidInputError(f"too few images for equal numbers of batches: {self}")
+            raise InvalidInputError(
+                f"too few images to give each rank the same number of batches: {self}"
+            )
         self._rounds = -(-self.count // (self.batch_size * self.world_size))
         full = (each - 1) // self.batch_size * self.world_size  # so that no share is empty
         shares = self._rounds * self.world_size - full
@@ -50,7 +55,7 @@ class ResumableBatchSampler:
 
     def __iter__(self) -> Iterator[list[int]]:
         seed, edges = [self.seed, self.epoch], self._edges[self.batch * self.world_size :].tolist()
-        self.epoch, self.batch = self.epoch + 1, 0  # until `consume` knows better
+        self.epoch, self.batch = self.epoch + 1, 0  # `consume` corrects this
         blocks = [range(self.count)[i : i + self.block] for i in range(0, self.count, self.block)]
         default_rng(seed).shuffle(blocks)
         begin = end = 0
@@ -67,12 +72,12 @@ class ResumableBatchSampler:
             yield indices
 
     def consume(self, loader: Iterable[Any]) -> Iterator[Any]:
-        """Yield what a DataLoader yields, and count it: a state goes on after the last item.
+        """Yield and count the items of a DataLoader, so that a state resumes after the last one.
 
         Parameters
         ----------
         loader : DataLoader
-            One whose `batch_sampler` is this sampler.
+            A loader whose `batch_sampler` is this sampler.
 
         Yields
         ------
@@ -85,17 +90,17 @@ class ResumableBatchSampler:
             yield item
 
     def state_dict(self) -> dict[str, int]:
-        """Return the place in the order, the same for all ranks.
+        """Return the position in the order. It is the same for all ranks.
 
         Returns
         -------
         dict
-            For `load_state_dict`: numbers by name.
+            Numbers by name, for `load_state_dict`.
         """
         return {name: value for name, value in asdict(self).items() if name != "rank"}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on after the batch of a state.
+        """Resume after the last batch of a state.
 
         Parameters
         ----------
@@ -105,9 +110,12 @@ class ResumableBatchSampler:
         Raises
         ------
         InvalidInputError
-            The state is of another order: the sampler was made in another way.
+            The state belongs to another order, because its sampler had other arguments.
         """
         here = self.state_dict() | {name: state[name] for name in ("epoch", "batch")}
         if here != state:
-            raise InvalidInputError(f"the state is of another order: {state}, here {here}")
+            raise InvalidInputError(
+                f"the state belongs to another order: it has {state}, the sampler has {here}; "
+                "create the sampler with the arguments of the state"
+            )
         self.epoch, self.batch = state["epoch"], state["batch"]

@@ -1,4 +1,4 @@
-"""Datasets of many stores: written by many processes or machines, and read like one store.
+"""Datasets of many stores, written by many processes or machines and read like one store.
 
 >>> import storage_impl
 >>> from storage_impl import shards
@@ -7,10 +7,10 @@
 >>> with storage_impl.open_store("train") as store:
 ...     images, labels = store.read_many([70_000, 3])
 
-A dataset is right or absent. Each shard is written aside, under a name of its own, synced and
-renamed, and the rename synced; the index, which makes the directory a dataset, comes last. What a
-run that was killed leaves is no dataset, and the next run removes it. A run holds a lock: a second
-one is refused at once. What workers of a killed run write yet has no index to name it.
+A dataset is complete or absent. Each shard is written under a temporary name, synced and renamed,
+and the rename is synced. The index, which makes the directory a dataset, is written last. If a run
+is killed, what it leaves is not a dataset, and the next run removes it. If workers of a killed run
+still write, no index lists what they write. A run holds a lock, so a second one is refused at once.
 """
 
 import json
@@ -56,14 +56,14 @@ Item = tuple[NDArray[np.uint8] | bytes, int]
 _ASIDE = ".making-"
 _REMOVED = ".removed-"
 _OURS = re.compile(r"[0-9a-f]{16}|\.removed-[0-9a-f]{16}|write\.lock|shards\.json\.making")
-_READ_BYTES = 8 << 20  # of pixels at a time, of a store that is read as a part
-_READ_IMAGES = 64  # the same where shapes differ
+_READ_BYTES = 8 << 20  # of pixels at a time, from a store that is a part
+_READ_IMAGES = 64  # the same, in images, if shapes differ
 
 _Spec = dict[str, Any]
 
 
 class _Written(NamedTuple):
-    """What the index says of a shard."""
+    """The entry of a shard in the index."""
 
     images: int
     bytes: int
@@ -84,49 +84,50 @@ def write_shards(
 ) -> None:
     """Write a dataset with a shard for each part, several at a time.
 
-    Once it returns, the dataset survives a power cut. Before that there is none: `open_store`
-    refuses the path. After a run that was killed, call it again.
+    Once this returns, the dataset survives a power cut. Until then there is no dataset, and
+    `open_store` refuses the path. If a run was killed, call this again.
 
     Parameters
     ----------
     path : path_like
-        The directory to make; its parent exists, on a file system that all workers share.
+        The directory to create. Its parent must exist, on a file system that all workers share.
     parts : iterable of iterables
-        Each is picklable, is read in one worker, and gives (image, label) pairs. An image is
-        uint8 (H, W, C), or the bytes of a file, which are kept as `ImageStore.write_encoded` does.
+        Each part can be pickled, is read in one worker, and yields (image, label) pairs. An image
+        is uint8 (H, W, C), or the bytes of a file, which are stored as by
+        `ImageStore.write_encoded`.
     backend : str
-        As in `storage_impl.create_store`, and so the next two.
+        As in `storage_impl.create_store`.
     image_shape : tuple of int or None
-        (H, W, C) in pixels; None where it differs from image to image.
+        As in `storage_impl.create_store`.
     encoding : str, optional
-        What is stored of an image.
+        As in `storage_impl.create_store`.
     executor : concurrent.futures.Executor, optional
-        Runs the workers, for instance ``dask.distributed.Client(...).get_executor()``. Without it
-        a process for each core of this machine does.
+        Runs the workers, for instance ``dask.distributed.Client(...).get_executor()``. The default
+        is one process for each core of this machine.
     fingerprint : str, optional
-        Names what the parts hold, such as a version of their source. Where a run was cut short,
-        the next one with the same fingerprint keeps its complete shards. Without a fingerprint
-        each run writes all of them.
+        Names the content of the parts, for instance a version of their source. If a run was
+        interrupted, the next one with the same fingerprint keeps its complete shards. Without a
+        fingerprint, each run writes all shards.
     progress : callable, optional
-        Called with the number of images of each shard when that is complete.
+        Called after each complete shard with the number of its images.
     **options
-        As `storage_impl.create_store` takes them.
+        As in `storage_impl.create_store`.
 
     Raises
     ------
     StoreExistsError
-        `path` exists and is not what a run that was cut short left.
+        `path` exists, and is not what an interrupted run left.
     StoreLockedError
         Another run is writing to `path`.
     StoreNotFoundError
         The parent of `path` does not exist.
     InvalidInputError, UnknownBackendError
-        The arguments, or what a part gives, are not what `create_store` and `write_many` take.
+        `create_store` or `write_many` refuses the arguments or an item of a part.
     WriteFailedError, StoreFullError
         A file could not be written.
     Exception
-        What a part raises, or the executor, passes through. Nothing is left of the run, except
-        complete shards where it has a fingerprint.
+        Any exception of a part or of the executor passes through. Nothing is left of the run,
+        except its complete shards if it has a fingerprint.
     """
     parts = list(parts)
     spec: _Spec = {"backend": backend, "image_shape": image_shape, "encoding": encoding, **options}
@@ -161,7 +162,8 @@ def write_shards(
 def _name_of_run(fingerprint: str | None, parts: Sequence[object], spec: _Spec) -> str:
     if fingerprint is None:
         return secrets.token_hex(8)
-    # The parts, too: cut otherwise, the shards of an earlier run hold other images.
+    # Include the parts. If they were split differently, the shards of an earlier run hold other
+    # images.
     digest = xxhash.xxh3_64(json.dumps([fingerprint, spec]).encode())
     for part in parts:
         digest.update(pickle.dumps(part))
@@ -170,23 +172,25 @@ def _name_of_run(fingerprint: str | None, parts: Sequence[object], spec: _Spec) 
 
 @contextmanager
 def _claim(path: Path) -> Iterator[Directory]:
-    """Make the directory, or take over what a run that was cut short left, and lock it."""
+    """Create the directory, or take over what an interrupted run left, and lock it."""
     if not path.parent.is_dir():
-        raise StoreNotFoundError(f"{path.parent} is not a directory; make it first")
+        raise StoreNotFoundError(f"{path.parent} is not a directory; create it first")
     with _explained(path):
         with suppress(FileExistsError):
             os.mkdir(path)
         try:
             directory = Directory(path)
         except NotADirectoryError:
-            raise StoreExistsError(f"{path} exists and is no directory; choose another") from None
+            raise StoreExistsError(
+                f"{path} exists and is not a directory; choose another path"
+            ) from None
         _check_unfinished(directory)
         lock = WriterLock(directory)
     _held.add(lock)
     try:
         _check_unfinished(directory)  # again: a run may have ended in between
         if Directory(path).identity() != directory.identity():
-            raise StoreLockedError(f"another run has just given up {path}; call again")
+            raise StoreLockedError(f"another run has just removed {path}; call again")
         yield directory
     finally:
         if set(directory.names()) <= {_LOCK}:
@@ -200,7 +204,7 @@ _held: set[WriterLock] = set()
 
 
 def _abandon_locks() -> None:
-    """Let go, in a forked worker, of the lock: it would outlive a run that is killed."""
+    """Drop the lock in a forked worker, which may outlive a killed run."""
     while _held:
         _held.pop().abandon()
 
@@ -213,13 +217,13 @@ def _check_unfinished(directory: Directory) -> None:
     foreign = next((name for name in directory.names() if not _OURS.fullmatch(name)), None)
     if foreign is not None:
         raise StoreExistsError(
-            f"{directory.path} exists and holds {foreign}; choose another path, or remove it"
+            f"{directory.path} exists and contains {foreign}; choose another path, or remove it"
         )
 
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Raise what the system fails at as an error of this package."""
+    """Translate errors of the system into errors of this package."""
     try:
         yield
     except OSError as error:
@@ -235,7 +239,7 @@ def _clean(directory: Directory, kept: set[str]) -> None:
 
 
 def _remove(directory: Directory, name: str) -> None:
-    """Remove what is in a directory, from under the hands of a worker that may yet write to it."""
+    """Rename what is in a directory, then remove it. A worker may still be writing to it."""
     removed = name if name.startswith(_REMOVED) else _REMOVED + secrets.token_hex(8)
     with suppress(OSError):
         directory.rename(name, removed)
@@ -247,7 +251,7 @@ def _remove(directory: Directory, name: str) -> None:
 
 
 def _check(run: Directory, name: str, spec: _Spec) -> _shard_index.Index:
-    """Make an empty store, so that wrong arguments are refused before any work is done."""
+    """Create an empty store, so that wrong arguments are refused before any work is done."""
     aside = _ASIDE + secrets.token_hex(8)
     with create_store(run.path / aside, durable=False, **spec) as store:
         kind = store.backend, store.encoding, store.image_shape
@@ -266,7 +270,7 @@ def _write_all(
         if executor is None:
             executor = ProcessPoolExecutor(initializer=_end_with_parent)
             stack.callback(executor.shutdown, cancel_futures=True)
-        attempt = secrets.token_hex(8)  # for Dask, which may not run the same call again
+        attempt = secrets.token_hex(8)  # makes the call unique: Dask may not run the same one again
         futures = [
             executor.submit(_write_shard, run, number, part, spec, attempt)
             for number, part in enumerate(parts)
@@ -284,7 +288,7 @@ def _write_all(
 
 
 def _end_with_parent() -> None:
-    """End this process, a worker, with the one that started it, and silently by Ctrl-C."""
+    """End this worker process when its parent ends, and silently on Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
 
@@ -299,7 +303,7 @@ def _end_with_parent() -> None:
 def _write_shard(
     run: Path, number: int, part: Iterable[Item], spec: _Spec, attempt: str
 ) -> _Written:
-    """Write a shard, in a worker, unless it is there: of an earlier run, or an attempt before."""
+    """Write a shard in a worker, unless an earlier run or attempt has completed it."""
     path = run / _shard_index.name_of(number)
     if path.exists():
         with open_store(path, verify=True) as store:
@@ -331,15 +335,15 @@ def _write_items(store: ImageStore, items: Iterator[Item]) -> None:
 
 @dataclass(frozen=True)
 class StorePart:
-    """Some images of a store, in order, as a part for `write_shards`.
+    """Consecutive images of a store, as a part for `write_shards`.
 
     Attributes
     ----------
     path : path_like
     start, stop : int
-        Indices of the first image and after the last.
+        The index of the first image, and the index after the last one.
     encoded : bool
-        Whether to hand on the bytes that are stored, or the pixels.
+        Whether to yield the stored bytes instead of the pixels.
     """
 
     path: str | os.PathLike[str]
@@ -365,21 +369,21 @@ class StorePart:
 
 
 def split(path: str | os.PathLike[str], count: int, *, encoded: bool = False) -> list[StorePart]:
-    """Cut a store into so many parts for `write_shards`, of as many images each, or one less.
+    """Split a store into `count` parts for `write_shards`, whose sizes differ by one image at most.
 
     Parameters
     ----------
     path : path_like
-        The store, or dataset.
+        The store or dataset.
     count : int
-        How many parts.
+        The number of parts.
     encoded : bool, optional
-        Whether the parts hand on the bytes that are stored, as they are.
+        Whether the parts yield the stored bytes instead of the pixels.
 
     Returns
     -------
     list of StorePart
-        Picklable iterables of (image, label), in the order of the store.
+        Iterables of (image, label), in the order of the store. They can be pickled.
     """
     count = _inputs.whole_number("count", count, 1)
     with open_store(path) as store:

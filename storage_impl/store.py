@@ -1,8 +1,8 @@
-"""A store as its user sees it, and the promise that a write is all or nothing.
+"""A store as its user sees it, with writes that are all or nothing.
 
-`ImageStore` is the same for all backends. It opens and closes, checks and encodes what it is given,
-and commits or undoes each write; reading is inherited from `storage_impl._reading`. What is in the
-files is for a `storage_impl.backend.Backend` to know.
+`ImageStore` is the same for all backends. It opens and closes stores, checks and encodes what is
+written, and commits or undoes each write. It inherits reading from `storage_impl._reading`. Only
+the `storage_impl.backend.Backend` knows what is in the files.
 """
 
 import os
@@ -37,13 +37,13 @@ from storage_impl.errors import (
 
 
 class ImageStore(Reader):  # numpydoc ignore=PR01
-    """Labelled images, in order, that are read by index.
+    """Labelled images in order, which are read by index.
 
-    Made by `storage_impl.create_store` and `storage_impl.open_store`. A store is a
-    context manager and a sequence: ``store[17]`` is an image and its label, ``store[10:20]``
-    images and labels. It may be read from several threads; writes from several threads
-    of one store follow each other. After a fork the child may read and not write. A
-    pickled store comes back opened for reading, with the length it had.
+    `storage_impl.create_store` and `storage_impl.open_store` return stores. A store is a context
+    manager and a sequence: ``store[17]`` is an image and its label, ``store[10:20]`` is images and
+    their labels. Several threads may read a store at the same time. If several threads write, the
+    writes take place one after another. After a fork, the child may read but not write. Unpickling
+    a store opens it for reading, with the length that it had.
 
     Attributes
     ----------
@@ -52,14 +52,15 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
     path : Path
         The store's directory, absolute.
     image_shape : tuple of int or None
-        (H, W, C) of each image, in pixels and channels; None where it differs from image to image.
+        (H, W, C) of each image: height and width in pixels, and channels. None if the images have
+        different shapes.
     encoding : str
-        What is stored of each image, see `storage_impl.codecs`.
+        How each image is stored: see `storage_impl.codecs`.
     mode : str
-        "r" for reading; "a" for reading and appending.
+        "r" for reading, "a" for reading and appending.
     durable : bool
-        Whether what a write returned from survives a power cut. When False it
-        survives the end of the process, and `close` syncs.
+        If True, the data survives a power cut once a write returns. If False, it survives the end
+        of the process, and `close` syncs it.
     closed : bool
         Whether `close` was called.
     """
@@ -73,15 +74,15 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
         self._lock: WriterLock | None = None
         self.mode = "r"
         self._guard = threading.RLock()
-        # The call in progress: with its batches it ends, whatever an interrupt left here.
+        # The write in progress. It ends with its batches, even if an interrupt leaves this set.
         self._call: weakref.ref[Batches] | None = None
-        self._leftovers = False  # of a call that did not end well: in the way of the next write
+        self._leftovers = False  # of a failed call; the next write removes them first
 
     # -- making and opening ------------------------------------------------------------------
 
     @classmethod
     def create(cls, kind: type[Backend], path: Path, marker: Marker) -> Self:
-        """Make an empty store; `storage_impl.create_store` says how."""
+        """Create an empty store: see `storage_impl.create_store`."""
         directory, lock = _creation.create(kind, path, marker)
         store = cls(kind, directory, marker, False)
         try:
@@ -98,7 +99,7 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
     def open(
         cls, kind: type[Backend], directory: Directory, marker: Marker, mode: str, verify: bool
     ) -> Self:
-        """Open an existing store; `storage_impl.open_store` says how."""
+        """Open an existing store: see `storage_impl.open_store`."""
         store = cls(kind, directory, marker, verify)
         lock = None
         try:
@@ -142,7 +143,7 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
         store = open_store(path, verify=verify)
         if store._count < count:
             store.close()
-            raise DamagedStoreError(f"{path} held {count:,} images when it was pickled, now fewer")
+            raise DamagedStoreError(f"{path} held {count:,} images when pickled, now holds fewer")
         store._count = count
         return store
 
@@ -150,23 +151,21 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
         return type(self)._reopen, (self.path, len(self), self._verify_reads)
 
     def close(self) -> None:
-        """Free what the store holds; a writer that is not durable syncs first.
+        """Close the store. With ``durable=False``, a writer syncs first.
 
-        A read that another thread has begun ends as if the store were open.
+        A read in progress in another thread ends as if the store were open.
 
         Raises
         ------
         WriteFailedError
-            The sync failed. The store is closed all the same.
+            The sync failed. The store is closed anyway.
         """
         with self._guard:
             backend, lock = self._backend, self._lock
             if backend is None:
                 return
             if self._is_writing():
-                raise InvalidInputError(
-                    "the iterable given to write_many closes the store that it is written to"
-                )
+                raise InvalidInputError("the iterable given to write_many must not close the store")
             _stores.discard(self)
             self._backend = self._lock = None
             try:
@@ -178,7 +177,7 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
             except self._kind.errors as error:
                 if not self._is_foreign(error):
                     raise
-                state = "holds all images, which may not survive a power cut"
+                state = "holds all images, but they may not survive a power cut"
                 raise write_error(f"{self.path} could not be synced", error, state) from error
             finally:
                 try:
@@ -228,11 +227,11 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
         Raises
         ------
         InvalidInputError
-            The image or the label is not of that kind; nothing was written.
+            The image or the label is not valid. Nothing was written.
         ReadOnlyStoreError, ClosedStoreError
             The store cannot be written to.
         WriteFailedError, StoreFullError
-            Nothing was written, the store is as it was.
+            The write failed. The store is as it was before the call.
         """
         return self._write(_batches.one(image, label, self._marker)).start
 
@@ -242,10 +241,10 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
         Parameters
         ----------
         images : ndarray or iterable of ndarray
-            (N, H, W, C) uint8, or an iterable of (H, W, C) uint8. Of an iterable at
-            most 64 MiB are held in memory at once, but one image at least.
+            (N, H, W, C) uint8, or an iterable of (H, W, C) uint8. At most 64 MiB of an iterable are
+            held in memory at once, but at least one image.
         labels : array_like or iterable of int
-            As many integers that fit int64.
+            One integer per image, each of which fits int64.
 
         Returns
         -------
@@ -255,37 +254,37 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
         Raises
         ------
         InvalidInputError
-            An image or a label is not of that kind, or there are more of one than of
-            the other. Arrays and sequences are checked before a byte is written.
+            An image or a label is not valid, or there are more of one than of the other. Arrays and
+            sequences are checked before a byte is written.
         ReadOnlyStoreError, ClosedStoreError
             The store cannot be written to.
         WriteFailedError, StoreFullError
-            Nothing was written, the store is as it was.
+            The write failed. The store is as it was before the call.
 
         Notes
         -----
-        An error that the iterable itself raises passes through, and leaves the store
-        as it was.
+        If the iterable itself raises an exception, it passes through, and the store is as it was
+        before the call.
 
-        A disk that goes on failing while a failed call is taken back can leave that
-        call visible to readers that open the store then. It is not counted here, and
-        the next write removes it.
+        A failed call is undone. If the disk fails during that, too, readers that open the store
+        afterwards may see the images of the call. This object does not count them, and the next
+        write removes them.
         """
         self._check_writable()
         return self._write(_batches.of_images(images, labels, self._marker))
 
     def write_encoded(self, data: Encoded | Iterable[Encoded], labels: Any) -> range:
-        """Append images that are encoded already, as they are; all or none of them.
+        """Append encoded images unchanged, all or none of them.
 
-        Nothing is encoded again: `read_encoded` returns the same bytes.
+        `read_encoded` returns the same bytes.
 
         Parameters
         ----------
         data : bytes or iterable of bytes
-            One file, or several, of the store's encoding; of any if that is "mixed". Of an iterable
-            some 32 MiB are held in memory at once.
+            One or several files in the store's encoding. If that is "mixed", in any encoding. About
+            32 MiB of an iterable are held in memory at once.
         labels : int, array_like or iterable of int
-            One label for one file, else as many integers as there are files.
+            One label for one file, otherwise one integer per file.
 
         Returns
         -------
@@ -295,13 +294,14 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
         Raises
         ------
         InvalidInputError
-            By its header a file is of another encoding or shape than the store takes, of 16 bits a
-            channel, or an animation; or a label is not of that kind. What is given as a sequence is
-            checked before a byte is written.
+            A label is not valid, or a file is refused because of its header: it has another
+            encoding or shape than the store accepts, has 16 bits per channel, is an animation, or
+            is one of the other cases in `storage_impl.codecs`. Sequences are checked before a byte
+            is written.
         ReadOnlyStoreError, ClosedStoreError
             The store cannot be written to.
         WriteFailedError, StoreFullError
-            Nothing was written, the store is as it was.
+            The write failed. The store is as it was before the call.
         """
         self._check_writable()
         return self._write(_batches.of_encoded(data, labels, self._marker))
@@ -311,7 +311,7 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
             backend = self._check_writable()
             if self._is_writing():
                 raise InvalidInputError(
-                    "the iterable given to write_many writes to the store that it is written to"
+                    "the iterable given to write_many must not write to the same store"
                 )
             start = self._count
             batches = Batches(records, start)
@@ -325,10 +325,10 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
                 self._leftovers = False
             except BaseException as error:
                 if batches.forked():
-                    raise  # what was begun is the parent's, to commit or to undo
+                    raise  # the parent commits or undoes what was begun
                 self._leftovers = True
                 self._count = start
-                with suppress(Exception):  # this error is the one to report
+                with suppress(Exception):  # the first error is the one to report
                     self._undo(start)
                 if error is not batches.error and self._is_foreign(error):
                     state = "is as it was before the call"
@@ -336,7 +336,7 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
                 raise
             finally:
                 self._call = None
-                batches.error = None  # its traceback holds this frame, and with it the store
+                batches.error = None  # its traceback refers to this frame, and so to the store
             return range(start, batches.stop)
 
     def _is_writing(self) -> bool:
@@ -350,7 +350,7 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
         backend = self._in_use()
         if self.mode != "a":
             raise ReadOnlyStoreError(
-                f"{self.path} is open for reading; open_store(..., mode='a') appends"
+                f"{self.path} is open for reading only; use open_store(..., mode='a') to append"
             )
         if self._lock is None:
             raise ReadOnlyStoreError(
@@ -360,7 +360,7 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
         return backend
 
     def _after_fork(self) -> None:
-        """Forget in the child what belongs to the parent."""
+        """Drop, in the child, what belongs to the parent."""
         self._call = None
         self._guard = threading.RLock()  # another thread of the parent may have held it
         if self._lock is not None:

@@ -1,6 +1,6 @@
-"""Stores in torch's DataLoader: a dataset that is read by the batch.
+"""Stores in torch's DataLoader: a dataset that reads a batch at once.
 
-`storage_impl.sampling` has the sampler that resumes.
+`storage_impl.sampling` has the sampler that can resume.
 """
 
 import os
@@ -20,7 +20,7 @@ __all__ = ["Batch", "ResumableBatchSampler", "StoreDataset", "collate"]
 
 @dataclass(eq=False)
 class Batch(Sequence[tuple[Any, Any]]):
-    """Samples read at once: `collate` takes them whole, DataLoader's own collate one by one."""
+    """Samples that were read at once. `collate` takes them whole, DataLoader's own one by one."""
 
     images: Any
     labels: Any
@@ -36,8 +36,9 @@ class Batch(Sequence[tuple[Any, Any]]):
 class StoreDataset(Dataset[tuple[Any, Any]]):
     """The images of a store or a sharded dataset, and their labels, by index.
 
-    Images are uint8 tensors (C, H, W), as torchvision has them, or with ``tensors=False`` arrays
-    (H, W, C). `transform` is called with each. `verify` compares each with its checksum.
+    Images are uint8 tensors (C, H, W), as in torchvision, or arrays (H, W, C) with
+    ``tensors=False``. `transform` is called with each image. With `verify`, each image is compared
+    with its checksum.
     """
 
     path: str | os.PathLike[str]
@@ -71,18 +72,18 @@ class StoreDataset(Dataset[tuple[Any, Any]]):
 
 
 def collate(samples: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
-    """Make images and labels of samples of a `StoreDataset`, for DataLoader's `collate_fn`.
+    """Make a batch from samples of a `StoreDataset`. Pass this as the DataLoader's `collate_fn`.
 
     Parameters
     ----------
     samples : sequence of (image, label)
-        What `StoreDataset` gave for a batch of indices.
+        What `StoreDataset` returned for the indices of a batch.
 
     Returns
     -------
     images : Tensor, ndarray or list
-        One tensor or array; a list of them where a store has differing sizes, unless a transform
-        gives them one size.
+        One tensor or array. If the images of a store have different sizes, a list of them, unless a
+        transform gives them one size.
     labels : Tensor or ndarray
         (N,) int64.
     """

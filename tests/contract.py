@@ -1186,7 +1186,7 @@ class StoreContract:
             yield from images_of(1)
 
         with storage_impl.open_store(stored, "a") as store:
-            with pytest.raises(storage_impl.InvalidInputError, match="writes to the store"):
+            with pytest.raises(storage_impl.InvalidInputError, match="must not write"):
                 store.write_many(meddling(store), [1] * (after + 1))
             assert len(store) == COUNT
             store.write_many(images_of(2, first=COUNT), labels_of(2, COUNT))
@@ -1703,7 +1703,7 @@ class StoreContract:
     def test_marker_of_an_unknown_backend(self, stored: Path) -> None:
         """A store of a backend that this version does not know is refused by its name."""
         self.edit_marker(stored, "backend", "zarr")
-        with pytest.raises(storage_impl.NotAStoreError, match="zarr.*png, lmdb or hdf5"):
+        with pytest.raises(storage_impl.NotAStoreError, match="png, lmdb or hdf5, got 'zarr'"):
             storage_impl.open_store(stored)
 
     @pytest.mark.parametrize("shape", [[5, 7, 4], [7, 5, 3], [5, 7, 1], [1 << 24, 1 << 24, 4]])

@@ -398,7 +398,7 @@ def test_bad_arguments(tmp_path: Path, options: dict[str, Any], error: type[Exce
 
 def test_no_parent(tmp_path: Path) -> None:
     """The directory to write in has to be there."""
-    with pytest.raises(storage_impl.StoreNotFoundError, match="make it first"):
+    with pytest.raises(storage_impl.StoreNotFoundError, match="create it first"):
         write(tmp_path / "missing" / "train")
 
 
