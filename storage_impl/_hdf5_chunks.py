@@ -1,7 +1,7 @@
-"""Segments whose images are chunked, and maybe compressed: HDF5 makes and reads them.
+"""Segments whose images are chunked and optionally compressed. HDF5 itself writes and reads them.
 
-A file is made in memory as a whole, and then written like any other bytes. HDF5 that writes to a
-disk ends the process with a signal when the disk is full.
+HDF5 builds each file in memory, and the bytes are then written like any others. If HDF5 wrote to
+the disk itself, a full disk would end the process with a signal.
 """
 
 from typing import Any
@@ -21,15 +21,15 @@ from storage_impl.errors import DamagedStoreError
 def file_of(
     layout: Layout, columns: list[NDArray[Any]], chunk_images: int, gzip_level: int | None
 ) -> bytes:
-    """Make a segment's file in memory.
+    """Build a segment's file in memory.
 
     Parameters
     ----------
     layout : Layout
     columns : list of ndarray
-        What its datasets hold, the images last.
+        The contents of its datasets, the images last.
     chunk_images : int
-        Images in a chunk.
+        Images per chunk.
     gzip_level : int or None
     """
 
@@ -56,12 +56,12 @@ class ChunkedImages:
     Attributes
     ----------
     columns : list of ndarray
-        What the datasets hold that precede the images.
+        The contents of the datasets before the images.
 
     Raises
     ------
     DamagedStoreError
-        The segment is not what `layout` describes.
+        The segment does not match `layout`.
     """
 
     def __init__(self, file: File, images: int, layout: Layout, *, compressed: bool) -> None:
@@ -79,23 +79,25 @@ class ChunkedImages:
     def _check(self, file: File, declared: int, compressed: bool) -> None:
         properties = self._images.get_create_plist()
         if properties.get_layout() != h5d.CHUNKED:
-            raise DamagedStoreError(f"{file.path}: the images are not in chunks")
+            raise DamagedStoreError(f"{file.path}: the images are not chunked")
         filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
         if filters != [h5z.FILTER_DEFLATE] * compressed:
-            raise DamagedStoreError(f"{file.path}: the images pass another filter than gzip")
+            raise DamagedStoreError(
+                f"{file.path}: the filters of the images do not match store.json"
+            )
         chunk, shape = properties.get_chunk(), self._images.shape
         if chunk[0] > shape[0] or chunk[1:] != shape[1:]:
-            raise DamagedStoreError(f"{file.path}: the images are in chunks of {chunk}")
+            raise DamagedStoreError(f"{file.path}: the images have wrong chunks: {chunk}")
         if declared > file.size() * (MAX_RATIO if compressed else 1):
             raise DamagedStoreError(f"{file.path} declares more images than it can hold")
 
     def read_one(self, inside: int) -> NDArray[np.uint8]:
-        """One image, (H, W, C), the caller's own."""
+        """Read one image, (H, W, C), as a new array."""
         image: NDArray[np.uint8] = self._dataset[inside]
         return image
 
     def read(self, inside: int, out: NDArray[np.uint8]) -> None:
-        """Read consecutive images into `out`, (n, bytes), from the image `inside` on."""
+        """Read consecutive images, the first at `inside`, into `out`, (n, bytes)."""
         shape = (len(out), *self._images.shape[1:])
         space = self._images.get_space()
         space.select_hyperslab((inside, 0, 0, 0), shape)

@@ -1,7 +1,7 @@
-"""The segments of a store: their names, what is known of them, and which are open.
+"""The segments of a store: their names, their index, and the open files.
 
-No lock guards any of it. What is known of a segment never changes, so threads that come to know one
-at the same time note the same; and a file that is let go is closed when no thread uses it any more.
+No lock is needed. What is known of a segment never changes, so threads that read it at the same
+time record the same values. A file that is dropped here is closed when its last user is done.
 """
 
 import os
@@ -23,9 +23,10 @@ from storage_impl.backend import Wanted
 from storage_impl.errors import DamagedStoreError, StorageError, is_ours, read_error
 
 _SUFFIX = ".h5"
-_BESIDE_BYTES = 16  # of an image: its label and its checksum
-_OPEN_CHUNKED = 32  # each has a cache of some MiB
-_DATA_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # of h5py, for a bad file
+_BESIDE_BYTES = 16  # per image: its label and its checksum
+_OPEN_CHUNKED = 32  # each has a cache of a few MiB
+# What h5py raises for a bad file.
+_DATA_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
 _T = TypeVar("_T")
 
@@ -36,24 +37,24 @@ class SegmentFiles:
     Parameters
     ----------
     directory : Directory
-        Where they are.
+        The directory of the segments.
     marker : Marker
     count : int
-        The images that are committed.
+        The number of committed images.
     strict : bool
-        Whether contiguous images are accepted behind this package's own header alone.
+        Whether contiguous images must have this package's own header.
 
     Attributes
     ----------
     directory : Directory
     layout : Layout
     starts, stops : list of int
-        The first image of each segment, and the one after its last.
+        The index of the first image of each segment, and the index after the last.
 
     Raises
     ------
     DamagedStoreError
-        One is missing, overlaps another, or is too short for its images.
+        A segment is missing, overlaps another, or is too short for its images.
     """
 
     def __init__(self, directory: Directory, marker: Marker, count: int, *, strict: bool) -> None:
@@ -72,17 +73,19 @@ class SegmentFiles:
         self._list(count, row_bytes + _BESIDE_BYTES)
 
     def _list(self, count: int, least: int) -> None:
-        """Note the committed segments; an image has `least` bytes at least."""
+        """Record the committed segments. Each image takes at least `least` bytes."""
         expected = 0
         path = self.directory.path
         for start, stop, name in sorted(self.names()):
             if start >= count:
                 break
             if start != expected or not start < stop <= count:
-                raise DamagedStoreError(f"{path}: {name} does not follow image {expected - 1}")
+                raise DamagedStoreError(
+                    f"{path}: {name} cannot be the segment after image {expected - 1}"
+                )
             size = self.directory.regular(name).st_size
             if (stop - start) * least > size:
-                raise DamagedStoreError(f"{path / name} is cut off: {size:,} bytes")
+                raise DamagedStoreError(f"{path / name} is cut off: it has only {size:,} bytes")
             self.extend([start], [stop])
             expected = stop
         if expected != count:
@@ -91,7 +94,7 @@ class SegmentFiles:
             )
 
     def names(self) -> Iterator[tuple[int, int, str]]:
-        """Start, stop and name of each segment that is there, committed or not."""
+        """Start, stop and name of each segment on the disk, committed or not."""
         for name in self.directory.names():
             start, _, stop = name.removesuffix(_SUFFIX).partition("-")
             if start.isdecimal() and stop.isdecimal():
@@ -100,34 +103,34 @@ class SegmentFiles:
                     yield *numbers, name
 
     def extend(self, starts: list[int], stops: list[int]) -> None:
-        """Add segments that were committed."""
+        """Add segments that were just committed."""
         self.starts += starts
         self.stops += stops
 
     def cut(self, count: int) -> None:
-        """Forget those from the image `count` on."""
+        """Forget the segments from image `count` on."""
         kept = bisect_left(self.starts, count)
         del self.starts[kept:], self.stops[kept:]
         self._known = self._known.fitted(self.stops)
 
     def after_fork(self) -> None:
-        """Let go of what HDF5 has open: it may read at a position that both processes share."""
+        """Drop what HDF5 has open: it may read at a position that both processes share."""
         self._chunked.clear()
 
     # -- what is known -----------------------------------------------------------------------
 
     def index(self) -> Index:
-        """What is known of the images."""
+        """The index of the images, with room for all segments."""
         known = self._known
         if len(known.segments) != len(self.stops):
             known = self._known = known.fitted(self.stops)
         return known
 
     def know(self, wanted: Wanted) -> tuple[Index, NDArray[np.int64]]:
-        """Check what holds the wanted images and is not known yet.
+        """Check the segments that hold the wanted images and are not known yet.
 
-        Returns the index and the numbers of segments: of a range each one it touches once, of
-        indices that of each.
+        Returns the index and segment numbers: for a range, each segment once; for indices, the
+        segment of each index.
         """
         known = self.index()
         numbers: NDArray[np.int64]
@@ -142,7 +145,7 @@ class SegmentFiles:
         return known, numbers
 
     def learn(self, known: Index, number: int) -> Known:
-        """Check a segment, and add what it holds beside its images to the index."""
+        """Check a segment, and add everything except its images to the index."""
         if self._is_chunked:
             segment = Segment((0, 0), 0, self.chunks(number).columns)
         else:
@@ -160,14 +163,14 @@ class SegmentFiles:
         return self.directory.open(segment_name(self.starts[number], self.stops[number]))
 
     def file(self, known: Index, number: int) -> File:
-        """The open file of a known segment, the same as when that was checked."""
+        """The open file of a known segment. It must be the file that was checked."""
         file = self._files.get(number)
         if file is None:
             file = self._open(number)
             segment = known.segments[number]
             status = os.fstat(file.fd)
             if segment is None or segment.identity != (status.st_dev, status.st_ino):
-                raise DamagedStoreError(f"{file.path} was replaced while the store is open")
+                raise DamagedStoreError(f"{file.path} was replaced while the store was open")
             _keep(self._files, number, file, self._at_once)
         return file
 
@@ -179,7 +182,7 @@ class SegmentFiles:
         return files if len(files) == len(found) else [self.file(known, i) for i in wanted]
 
     def files_per_read(self, wanted: int) -> int:
-        """How many of the `wanted` files, with repeats, may be asked for at once."""
+        """How many of the `wanted` files, counting repeats, to use at once."""
         return wanted if len(self.stops) <= self._at_once else max(self._at_once // 8, 1)
 
     def chunks(self, number: int) -> ChunkedImages:
@@ -197,12 +200,12 @@ class SegmentFiles:
 
 
 def segment_name(start: int, stop: int) -> str:
-    """The name of the segment that holds the images from `start` up to `stop`."""
+    """The name of the segment with the images `start` to `stop` - 1."""
     return f"{start:08d}-{stop:08d}{_SUFFIX}"
 
 
 def _checked(file: File, call: Callable[[], _T]) -> _T:
-    """Call what may open a file with HDF5, which has many ways to say that it is damaged."""
+    """Call a function that may open a file with HDF5, and translate its many kinds of errors."""
     try:
         return call()
     except _DATA_ERRORS as error:
@@ -212,7 +215,7 @@ def _checked(file: File, call: Callable[[], _T]) -> _T:
 
 
 def _keep(kept: dict[int, _T], number: int, value: _T, limit: int) -> None:
-    """Keep an open file, and let go of those that have been kept longest."""
+    """Keep an open file. If there are too many, drop those that were kept longest."""
     kept[number] = value
     if len(kept) > limit:
         for old in list(kept)[: -(-limit // 8)]:
@@ -220,7 +223,7 @@ def _keep(kept: dict[int, _T], number: int, value: _T, limit: int) -> None:
 
 
 def _files_at_once() -> int:
-    """How many files a store keeps open: a quarter of what the system lets this process open."""
+    """How many files a store keeps open: a quarter of the process's limit, 32 to 4,096."""
     try:
         import resource
     except ImportError:  # pragma: no cover - Windows

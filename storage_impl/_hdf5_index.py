@@ -1,6 +1,7 @@
-"""What is known of the images of an HDF5 store: labels, checksums, places in the files.
+"""The index of an HDF5 store: the label, the checksum and the place of each image.
 
-It is read with the first image of each segment, and kept: a segment never changes.
+A segment is added to it when its first image is read. The index is kept, because segments never
+change.
 """
 
 from collections.abc import Sequence
@@ -20,9 +21,10 @@ class Known(NamedTuple):
     identity : tuple of int
         Device and inode of the file.
     base : int
-        Where the image 0 of the store would begin in the file, if it were there.
+        If images have one size, the offset in the file at which image 0 of the store would begin.
+        Otherwise the offset of the segment's first image.
     labels_sum : int
-        The checksum of all labels.
+        The checksum of all its labels.
     """
 
     identity: tuple[int, int]
@@ -31,31 +33,32 @@ class Known(NamedTuple):
 
 
 class Index:
-    """Columns of all images of a store; a row is valid where its segment is known.
+    """Columns with a row for each image of a store. A row is valid if its segment is known.
 
-    No lock guards it. Threads that come to know one segment at the same time write the same rows,
-    and where one of them makes a longer index meanwhile, the other's segment is unknown there.
+    No lock is needed. Threads that read one segment at the same time write the same rows. If one of
+    them makes a longer index meanwhile, a segment of the other one may be unknown there. It is then
+    read again.
 
     Parameters
     ----------
     row_bytes : int or None
-        Bytes of each image; None where they differ.
+        Bytes of each image. None if they differ.
 
     Attributes
     ----------
     stops : ndarray
         (s,) int64, the index after the last image of each segment, ascending.
     segments : list
-        What is `Known` of each; None where it is not.
+        `Known` for each segment that is known, else None.
     is_known : ndarray
-        (s,) bool, the same for many at once.
+        (s,) bool, whether each segment is known.
     bases : ndarray
-        (s,) int64, of those that are known.
+        (s,) int64, `Known.base` of the segments that are known.
     labels, checksums : ndarray
         (n,) int64 and uint64, n at least the number of images.
     begins, sizes, shapes : ndarray
-        Where shapes or sizes differ, else empty: (n,) int64, where an image begins in its file and
-        how many bytes it has, and (n, 3) uint32.
+        Empty if all images have one shape and size. Otherwise (n,) int64, where each image begins
+        in its file, (n,) int64, its bytes, and (n, 3) uint32, its shape.
     """
 
     def __init__(self, row_bytes: int | None) -> None:
@@ -71,10 +74,11 @@ class Index:
         self._row_bytes = row_bytes
 
     def fitted(self, stops: Sequence[int]) -> Self:
-        """An index of segments that end there; what is known of the first ones is kept."""
+        """An index of segments with these `stops`, with what is known of the first ones."""
         new = type(self)(self._row_bytes)
         kept = min(len(self.segments), len(stops))
-        # First what is known, then the rows: whatever is known by now has its rows by now.
+        # Copy what is known before the rows. `add` writes the rows first, so a segment that is
+        # known here has its rows.
         new.segments = self.segments[:kept] + [None] * (len(stops) - kept)
         new.is_known = np.zeros(len(stops), np.bool_)
         new.is_known[:kept] = [segment is not None for segment in new.segments[:kept]]
@@ -90,7 +94,7 @@ class Index:
         return new
 
     def add(self, number: int, segment: Segment) -> Known:
-        """Make a segment known."""
+        """Record a segment that was checked."""
         labels, checksums, *others = segment.columns
         stop = int(self.stops[number])
         start = stop - len(labels)
@@ -112,7 +116,7 @@ class Index:
 
 
 def _longer(column: NDArray[Any], length: int) -> NDArray[Any]:
-    """A column with room for `length` rows, which may be the same one."""
+    """A column with room for `length` rows: the same one if it is long enough."""
     if length <= len(column):
         return column
     new = np.empty((length, *column.shape[1:]), column.dtype)

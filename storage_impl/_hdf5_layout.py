@@ -1,9 +1,12 @@
-"""How the datasets of a segment lie in its file, and the header that says so.
+"""The place of each dataset in a segment's file, and the header that describes it.
 
-HDF5 makes the header once, for datasets whose lengths are known primes and whose data are not there
-yet. Each segment is that header with its own lengths and addresses written over those: no call
-into HDF5, which has no place for an error of the disk or an interrupt, and costs a millisecond. The
-format is the oldest, superblock 0, whose metadata have no checksums that would have to change too.
+HDF5 makes the header once, as a template, for datasets without data whose lengths are known primes.
+For each segment, its own lengths and addresses overwrite those of the template. So writing a
+segment needs no call to HDF5, which takes a millisecond and cannot handle a disk error or an
+interrupt.
+
+The format is the oldest one, with superblock version 0. Its metadata have no checksums, which would
+have to be changed too.
 """
 
 import math
@@ -23,13 +26,13 @@ _PRIMES = (50_331_653, 50_331_667, 50_331_707, 50_331_757, 50_331_787)
 _NUMBER = struct.Struct("<Q")
 _NOWHERE = b"\xff" * 8
 _CONTIGUOUS = b"\x03\x01"  # a layout message: version 3, contiguous; address and size follow
-_PAGE = 4096  # where large data begin: the system copies whole pages a tenth faster
+_PAGE = 4096  # large data begin at a multiple of this: whole pages are copied 10% faster
 _LARGE = 1 << 16
-_END = 40  # where superblock 0 says how long the file is
+_END = 40  # the offset of the file's length in superblock 0
 
 
 class Dataset(NamedTuple):
-    """A dataset of a segment: its rows, whose number differs from segment to segment."""
+    """A dataset of a segment. The number of its rows differs between segments."""
 
     name: str
     dtype: np.dtype[np.generic]
@@ -38,7 +41,7 @@ class Dataset(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a dataset lies in a file, and how many rows it has."""
+    """Where a dataset begins in a file, and how many rows it has."""
 
     offset: int
     rows: int
@@ -50,14 +53,14 @@ class Layout:
     Parameters
     ----------
     image_shape : tuple of int or None
-        (H, W, C) where all images are raw and of one shape, else None.
+        (H, W, C) if all images are raw and of one shape, else None.
 
     Attributes
     ----------
     datasets : list of Dataset
-        The last of them holds the images.
+        The last one holds the images.
     header_bytes : int
-        Bytes in front of the first dataset.
+        Bytes before the first dataset.
     """
 
     def __init__(self, image_shape: Shape | None) -> None:
@@ -78,13 +81,13 @@ class Layout:
         self.header_bytes = len(self._template)
 
     def rows(self, images: int, data_bytes: int) -> tuple[int, ...]:
-        """The rows of each dataset in a segment of so many images, or bytes where they differ."""
+        """The rows of each dataset. `data_bytes`, of all images, is used only if shapes differ."""
         if self.same_shape:
             return images, images + 1, images
         return images, images + 1, images + 1, images, data_bytes
 
     def places(self, rows: Sequence[int]) -> list[Place]:
-        """Where each dataset begins, one after another behind the header."""
+        """Where each dataset begins. They follow the header one after another."""
         found = []
         offset = self.header_bytes
         for dataset, number in zip(self.datasets, rows, strict=True):
@@ -96,7 +99,7 @@ class Layout:
         return found
 
     def header(self, rows: Sequence[int]) -> bytes:
-        """The header of a file with so many rows in its datasets."""
+        """The header of a file whose datasets have these numbers of rows."""
         header = bytearray(self._template)
         for dataset, hole, place in zip(self.datasets, self._holes, self.places(rows), strict=True):
             size = place.rows * dataset.row_bytes
@@ -115,8 +118,8 @@ class Layout:
             (found,) = _all(image, message)
             address = found + len(_CONTIGUOUS)
             dimensions = [i for i in _all(image, _NUMBER.pack(rows)) if i != address + 8]
-            if len(dimensions) != 2:  # now, and at most
-                raise RuntimeError(f"HDF5 lays out {dataset.name} in a way that is not known")
+            if len(dimensions) != 2:  # the current and the maximal length
+                raise RuntimeError(f"this HDF5 lays out {dataset.name} in an unknown way")
             holes.append(_Hole(dimensions, address))
         return image, holes
 
@@ -130,14 +133,14 @@ class Layout:
 
 
 class _Hole(NamedTuple):
-    """What is written over in the header for a dataset."""
+    """Where the header is overwritten for a dataset."""
 
     dimensions: list[int]
-    address: int  # the size follows it
+    address: int  # followed by the size
 
 
 def _all(data: bytes, wanted: bytes) -> list[int]:
-    """All places where `wanted` is."""
+    """All offsets of `wanted` in `data`."""
     found = []
     at = data.find(wanted)
     while at >= 0:
@@ -150,11 +153,11 @@ _names = count()
 
 
 def in_memory(make: Callable[[h5f.FileID], None], oldest: int) -> bytes:
-    """The bytes of an HDF5 file that `make` fills, of format `oldest` where that can hold it."""
+    """The bytes of an HDF5 file that `make` fills, in the format `oldest` if that suffices."""
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_fapl_core(1 << 20, backing_store=False)
     access.set_libver_bounds(oldest, h5f.LIBVER_V110)
-    # A name of its own: HDF5 takes two files in memory that have one name for the same.
+    # A unique name, because HDF5 treats two files in memory with the same name as one.
     file = h5f.create(b"memory-%d" % next(_names), h5f.ACC_TRUNC, fapl=access)
     make(file)
     h5f.flush(file)
@@ -164,10 +167,10 @@ def in_memory(make: Callable[[h5f.FileID], None], oldest: int) -> bytes:
 
 @lru_cache(64)
 def layout_of_shape(image_shape: Shape | None) -> Layout:
-    """The layout of raw images of one shape, or of all others."""
+    """The layout for raw images of this shape, or, for None, for all other images."""
     return Layout(image_shape)
 
 
 def layout_of(marker: Marker) -> Layout:
-    """The layout of a store's segments."""
+    """The layout of the segments of a store."""
     return layout_of_shape(None if marker.row_bytes is None else marker.image_shape)

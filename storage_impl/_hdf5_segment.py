@@ -1,10 +1,10 @@
 """A segment of an HDF5 store, checked before anything in it is used.
 
-What this package wrote is known by its header, byte for byte, and HDF5 is not asked. What another
-program wrote again (h5repack for instance), and what is chunked, HDF5 opens. Such a file may point
-to other files, load code for a filter, and declare more than it holds. So a dataset is used only
-after it proved to be plain: a hard link, of the exact type and shape, its data inside this file,
-and no filter but gzip.
+A contiguous segment that this package wrote is recognized by its header, byte for byte, and read
+without HDF5. HDF5 opens all others: chunked segments, and those that another program rewrote
+(h5repack for instance). Such a file may point to other files, load code for a filter, or declare
+more than it holds. So a dataset is used only if it is plain: a hard link, of the exact type and
+shape, with its data inside this file, and no filter except gzip.
 """
 
 import os
@@ -22,16 +22,16 @@ _DESCRIPTORS = "/proc/self/fd"
 
 
 class Segment(NamedTuple):
-    """What a segment holds beside its images, and where those are.
+    """The content of a segment without its images, and where the images begin.
 
     Attributes
     ----------
     identity : tuple of int
         Device and inode of the file.
     images : int
-        Where the images begin in the file, if they are contiguous; else -1.
+        Where the images begin in the file. Not used if they are chunked.
     columns : list of ndarray
-        What the datasets hold that precede the images.
+        The contents of the datasets before the images.
     """
 
     identity: tuple[int, int]
@@ -49,19 +49,20 @@ def read(file: File, images: int, layout: Layout, *, strict: bool) -> Segment:
         How many images it must hold.
     layout : Layout
     strict : bool
-        Whether a header that is not this package's is refused, rather than read by HDF5.
+        Whether to refuse a header that this package does not write, instead of reading it with
+        HDF5.
 
     Raises
     ------
     DamagedStoreError
-        It is not what `layout` describes.
+        The segment does not match `layout`.
     """
     status = os.fstat(file.fd)
     rows = layout.rows(images, 0)
     places = layout.places(rows)
     start = pread(file.fd, places[-1].offset, 0)
     if not layout.same_shape and len(start) == places[-1].offset:
-        # The last offset is where the data end.
+        # The last offset is the length of the data.
         end = places[2].offset + 8 * images
         rows = layout.rows(images, int.from_bytes(start[end : end + 8], "little"))
         places = layout.places(rows)
@@ -73,7 +74,7 @@ def read(file: File, images: int, layout: Layout, *, strict: bool) -> Segment:
         ]
     elif strict:
         raise DamagedStoreError(
-            f"{file.path} is cut off, or its header is not what this package writes; where another "
+            f"{file.path} is cut off, or its header is not what storage_impl writes; if another "
             "program rewrote it on purpose, open the store without verify=True"
         )
     else:
@@ -97,7 +98,7 @@ def _items(dataset: Dataset) -> int:
 
 def _check_offsets(file: File, offsets: NDArray[np.uint64], end: int) -> None:
     if offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
-        raise DamagedStoreError(f"{file.path}: its offsets are damaged")
+        raise DamagedStoreError(f"{file.path}: the offsets are damaged")
 
 
 def read_column(opened: h5f.FileID, file: File, dataset: Dataset, rows: int) -> NDArray[Any]:
@@ -114,7 +115,7 @@ def _read(file: File, dataset: Dataset, place: Place) -> NDArray[Any]:
 
 
 def open_file(file: File) -> h5f.FileID:
-    """Open a file with HDF5: the very one that is open already."""
+    """Open a file with HDF5. It must be the same file that `file` has open."""
     path = f"{_DESCRIPTORS}/{file.fd}"
     if not os.path.exists(path):  # pragma: no cover - Linux has it
         path = os.fspath(file.path)
@@ -122,16 +123,16 @@ def open_file(file: File) -> h5f.FileID:
     access.set_file_locking(False, False)
     opened = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, access)
     if not os.path.sameopenfile(opened.get_vfd_handle(), file.fd):
-        raise DamagedStoreError(f"{file.path} was replaced while the store is open")
+        raise DamagedStoreError(f"{file.path} was replaced while the store was open")
     return opened
 
 
 def open_dataset(
     opened: h5f.FileID, file: File, dataset: Dataset, rows: int | None
 ) -> h5d.DatasetID:
-    """Open a dataset that holds its data in this file and declares no more than is there.
+    """Open a dataset, and check that its type, its shape and its data are plain.
 
-    It has `rows` rows; any number of them where that is None.
+    It must have `rows` rows. None accepts any number.
     """
     key = dataset.name.encode()
 
@@ -139,14 +140,14 @@ def open_dataset(
         if not condition:
             raise DamagedStoreError(f"{file.path}: {dataset.name} {what}")
 
-    require(opened.links.get_info(key).type == h5l.TYPE_HARD, "is a link to elsewhere")
+    require(opened.links.get_info(key).type == h5l.TYPE_HARD, "is a link to another place")
     found = h5d.open(opened, key)
     space = found.get_space()
-    require(space.is_simple(), "is no array")
+    require(space.is_simple(), "is not an array")
     shape = space.shape
     expected = (shape[:1] if rows is None else (rows,)) + dataset.row
     require(shape == expected, f"has the shape {shape}, expected {expected}")
-    # HDF5 looks for chunks that only the maximal shape has room for, beyond its own memory.
+    # If only the maximal shape has room for a chunk, HDF5 looks for it beyond its own memory.
     require(space.get_simple_extent_dims(True) == shape, "may grow")
     require(found.get_type().equal(h5t.py_create(dataset.dtype)), f"is not of type {dataset.dtype}")
     properties = found.get_create_plist()
@@ -155,12 +156,12 @@ def open_dataset(
 
 
 def _place(found: h5d.DatasetID, file: File, dataset: Dataset) -> Place:
-    """Where a contiguous dataset lies."""
+    """Where a contiguous dataset begins, and how many rows it has."""
     rows = found.shape[0]
     size = rows * dataset.row_bytes
     offset = None
     if found.get_create_plist().get_layout() == h5d.CONTIGUOUS:
         offset = found.get_offset()
     if offset is None or found.get_storage_size() != size or offset + size > file.size():
-        raise DamagedStoreError(f"{file.path}: {dataset.name} does not lie in the file as a whole")
+        raise DamagedStoreError(f"{file.path}: {dataset.name} is not in one piece inside the file")
     return Place(offset, rows)

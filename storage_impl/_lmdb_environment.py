@@ -1,16 +1,20 @@
-"""LMDB environments, shared by the stores, threads and forks of a process.
+"""LMDB environments, shared by the stores and threads of a process, and safe in forks.
 
-LMDB allows a process one environment of a file, none that crosses a fork, and none to be closed
-while it is in use. So all stores of a file share one `OpenFile`. Nobody holds a lock, for a
-signal's handler or a finalizer may come between any two steps of a thread, and would wait for the
-thread it interrupted. Instead, each operation leaves a token where all can see it while it lasts.
-Whoever opens or closes an environment announces it, then looks for tokens of other threads:
+LMDB has three rules: a process may open a file only once, it must not use an environment that it
+inherited in a fork, and it must not close an environment that is in use. So all stores of a file
+share one `OpenFile`.
 
-- A fork waits until other threads have ended their operations, then closes all environments, which
-  open again when they are next used. One that the forking thread itself is using (it forks in a
-  signal's handler) stays open; the child closes its own before it opens another.
-- A store that closes leaves the environment to the operations in progress: the last one closes it.
-- Stores that read share an environment that only reads. The first one that writes replaces it,
+Locks cannot enforce these rules. A signal handler or a finalizer can run between any two steps of a
+thread, and would wait forever for a lock of the thread that it interrupted. Instead, each operation
+registers a token that others can see until it ends. To open or close an environment, a thread first
+announces it, then looks for tokens of other threads:
+
+- A fork waits until the operations of other threads have ended, then closes all environments. They
+  are opened again when they are next used. If the forking thread itself is using an environment
+  (because it forks in a signal handler), that one stays open, and the child closes its own before
+  it opens another one.
+- If operations are in progress when a store closes, the last one of them closes the environment.
+- Stores that only read share a read-only environment. The first store that writes replaces it,
   between two reads.
 """
 
@@ -40,14 +44,14 @@ if sys.platform == "linux":
 
 _DATA, _LOCK = "data.mdb", "lock.mdb"
 _NAMES = (b"images", b"labels")
-# Addresses are reserved once for all that may come. Only what is read of a map costs memory, but
-# Windows makes the file as long.
+# Addresses are reserved once, enough for all later growth. Only pages that are read take memory. On
+# Windows the file would become as long as the map, so nothing is reserved there.
 _MAP = 1 << 40 if sys.maxsize > 1 << 32 and os.name != "nt" else 0
 _LEAST_MAP = 16 << 20
-_READERS = 250  # slots in lock.mdb, one for each read at a moment
-_LOCK_FILE_BYTES = 16 << 10  # 64 for each slot, and LMDB's header, in whole pages
-_SHORT_OF_SPACE = 16 << 20  # bytes: several transactions
-_CHECK_ATTEMPTS = 1000  # a writer would have to commit twice within each of them
+_READERS = 250  # slots in lock.mdb, one for each read in progress
+_LOCK_FILE_BYTES = 16 << 10  # 64 for each slot, plus LMDB's header, in whole pages
+_SHORT_OF_SPACE = 16 << 20  # bytes, enough for several transactions
+_CHECK_ATTEMPTS = 1000  # one fails only if a writer commits twice during it
 _PAUSE = 0.0001  # seconds
 _DESCRIPTORS = "/proc/self/fd"
 _BY_DESCRIPTOR = os.path.isdir(_DESCRIPTORS)
@@ -58,22 +62,22 @@ _Key = tuple[int, int]
 
 
 class _Operation:
-    """A token: what it stands for is in progress while it lives and its mark can be seen.
+    """A token. Its operation is in progress while the token exists and is registered.
 
-    An interrupt may come in the way of whatever cleans up; with the frame that it ended, the token
-    dies.
+    It is registered by a weak reference. An interrupt may prevent any cleanup. But the interrupted
+    frame goes away, and with it the token.
     """
 
     __slots__ = ("__weakref__",)
 
 
 class OpenFile:
-    """What this process has open of a data file.
+    """The environment that this process has open for a data file.
 
     Attributes
     ----------
     env : lmdb.Environment or None
-        None while nobody needs it, and after a fork.
+        None while no store needs it, and after a fork.
     images, labels : lmdb._Database
         Its databases.
     """
@@ -85,30 +89,30 @@ class OpenFile:
         self.env: lmdb.Environment | None = None
         self.map_size = 0
         self.writable = False
-        self.locks = False  # whether LMDB keeps from a writer the pages that a reader needs
-        self.failed = False  # LMDB refuses to go on with it
-        self.foreign = False  # it belongs to the parent of this process
+        self.locks = False  # whether LMDB protects the pages of a reader from a writer
+        self.failed = False  # there was an error: it has to be opened again
+        self.foreign = False  # it belongs to the parent process
         self.users: dict[ref[Environment], None] = {}
-        self.active: dict[ref[_Operation], int] = {}  # what is in progress, and in which threads
+        self.active: dict[ref[_Operation], int] = {}  # operations, and their threads
         self.changing: dict[str, tuple[ref[_Operation], int]] = {}
 
     def claim(self, mark: "ref[_Operation]") -> tuple["ref[_Operation]", int]:
-        """Announce a change of the environment, or learn who is changing it."""
+        """Announce a change of the environment. Return the valid claim, maybe of another thread."""
         while True:
             changing = self.changing
             claim = changing.setdefault("by", (mark, get_ident()))
             if claim[0]() is not None:
                 return claim
-            if self.changing is changing:  # nothing can come in between
+            if self.changing is changing:  # nothing can run between this line and the next
                 self.changing = {}
 
     def unclaim(self, mark: "ref[_Operation]") -> None:
-        """Take back a claim, if it was made."""
+        """Withdraw a claim, if it was made."""
         if self.changing.get("by", (None,))[0] is mark:
             self.changing = {}
 
     def operations(self) -> "list[tuple[ref[_Operation], int]]":
-        """What is in progress, and in which threads."""
+        """The operations in progress, and their threads."""
         return [item for item in list(self.active.items()) if item[0]() is not None]
 
     def others(self) -> bool:
@@ -117,7 +121,7 @@ class OpenFile:
         return any(thread != me for _, thread in self.operations())
 
     def interrupted(self, mark: "ref[_Operation]") -> bool:
-        """Whether this thread has an operation in progress besides that of `mark`."""
+        """Whether this thread has an operation in progress other than that of `mark`."""
         me = get_ident()
         return any(thread == me and other is not mark for other, thread in self.operations())
 
@@ -128,21 +132,21 @@ class OpenFile:
 
 # By device and inode of the data file.
 _files: dict[_Key, OpenFile] = {}
-# What a fork brought into this process, and with it the environment, which is to be closed before
-# another one of the same file is opened.
+# What this process inherited in a fork. The environment in it has to be closed before another one
+# of the same file is opened.
 _inherited: dict[_Key, OpenFile] = {}
-_forks: dict[object, int] = {}  # under way, and their threads
+_forks: dict[object, int] = {}  # in progress, and their threads
 
 
 def create(directory: Directory, key: bytes, value: bytes) -> None:
-    """Make an environment of the databases "images" and "labels" with one record, unsynced."""
+    """Create an environment with the databases "images" and "labels" and one record, unsynced."""
     _allocate_lock_file(directory)
     file, token = OpenFile(), _Operation()
     mark = ref(token)
     place = (-1, id(file))
     while True:
         try:
-            _files[place] = file  # where a fork sees it
+            _files[place] = file  # so that a fork sees it
             file.active[mark] = get_ident()
             if not _must_wait(mark):
                 _create(directory, key, value)
@@ -171,11 +175,11 @@ class Environment:
     directory : Directory
         The store's directory.
     writable : bool
-        Whether it is written to.
+        Whether the store object writes.
     readahead, durable : bool
-        What the store was made with.
+        The store's options.
     verify : bool
-        Whether all pages are checked before LMDB follows a pointer in them.
+        Whether to check all pages before LMDB follows a pointer in them.
 
     Attributes
     ----------
@@ -214,7 +218,7 @@ class Environment:
     ) -> _T:
         """Call `action` with a transaction, the databases (`OpenFile`) and `arguments`.
 
-        What the transaction returns are views of the map, not to be kept. An `action` that writes
+        The transaction returns views of the map, which must not be kept. An `action` that writes
         may be called again, with a larger map.
         """
         while True:
@@ -235,20 +239,20 @@ class Environment:
                         if write:
                             if file.foreign:
                                 raise ReadOnlyStoreError(
-                                    f"{self._directory.path} was being written to when this "
-                                    "process was forked: its parent finishes the write"
+                                    "this process was forked during a write to "
+                                    f"{self._directory.path}; only its parent can finish it"
                                 )
                             txn.commit()
                         return result
                     finally:
-                        if not file.foreign:  # else it is the parent's
+                        if not file.foreign:  # otherwise the transaction is the parent's
                             txn.abort()
             except (lmdb.MapFullError, lmdb.MapResizedError):
                 too_small = file.map_size
             except lmdb.PanicError:
                 file.failed = True
             except lmdb.ReadersFullError as error:
-                if env is None or not env.reader_check():  # of processes that were killed
+                if env is None or not env.reader_check():  # it frees slots of killed processes
                     raise self._readers_full() from error
             except lmdb.Error as error:
                 file.failed |= write
@@ -264,7 +268,7 @@ class Environment:
                 raise self._no_larger_map(write)
 
     def sync(self) -> None:
-        """Bring to the disk what was committed."""
+        """Sync committed data to the disk."""
         self.run(self._sync, write=True)
 
     def check(self) -> None:
@@ -272,10 +276,10 @@ class Environment:
         for _ in range(_CHECK_ATTEMPTS):
             if self.run(self._is_checked):
                 return
-        raise DamagedStoreError(f"{self._directory.path}: the transaction numbers do not agree")
+        raise DamagedStoreError(f"{self._directory.path}: the transaction numbers do not match")
 
     def close(self) -> None:
-        """Give it back; operations in progress end as if it were open."""
+        """Release the environment. Operations in progress end as if it were open."""
         self._closed = True
         for file in (self._file, _files.get(self._key)):
             if file is not None:
@@ -283,7 +287,7 @@ class Environment:
                 self._close_unless_used(file)
 
     def __del__(self) -> None:
-        if "_file" in vars(self):  # it may have been interrupted before
+        if "_file" in vars(self):  # missing if __init__ was interrupted
             self.close()
 
     def _close_unless_used(self, file: OpenFile) -> None:
@@ -293,7 +297,7 @@ class Environment:
             try:
                 file.active[mark] = get_ident()
                 if _forks or file.claim(mark)[0] is not mark:
-                    return  # a fork closes it, and whoever changes it uses it
+                    return  # a fork closes it; a thread that changes it uses it
                 if not file.is_used() and len(file.operations()) == 1:
                     env, file.env = file.env, None
                     if len(file.operations()) > 1:
@@ -306,9 +310,9 @@ class Environment:
                 file.active.pop(mark, None)
 
     def _prepare(self, too_small: int = 0) -> None:
-        """Wait while others want the environment for themselves, and have it open.
+        """Open the environment if necessary. Wait for forks and other threads that change it.
 
-        Opened again, its map is longer than `too_small` if that can be had.
+        If it is opened again, its map is longer than `too_small`, if possible.
         """
         token = _Operation()
         mark = ref(token)
@@ -338,7 +342,7 @@ class Environment:
             if interrupted or thread == get_ident():
                 raise self._interrupted()
             return False
-        if _files.get(self._key) is not file:  # closed meanwhile
+        if _files.get(self._key) is not file:  # it was closed meanwhile
             file.unclaim(mark)
             return False
         if file.env is not None:
@@ -348,19 +352,19 @@ class Environment:
             if interrupted:
                 raise self._interrupted()
             if file.others():
-                return False  # and no new operation begins, for the claim is kept
+                return False  # the claim is kept, so no new operation begins
             env, file.env = file.env, None
             env.close()
         try:
             return self._open(file, too_small)
-        except lmdb.MapResizedError:  # a writer made the file longer just now
+        except lmdb.MapResizedError:  # a writer has just made the file longer
             return False
         except lmdb.ReadersFullError as error:
             raise self._readers_full() from error
 
     def _open(self, file: OpenFile, too_small: int) -> bool:
         old = _inherited.get(self._key)
-        if old is file:  # forked by a signal's handler just now
+        if old is file:  # a signal handler has just forked this process
             return False
         if old is not None:
             if old.operations():
@@ -373,7 +377,7 @@ class Environment:
         locks = _allocate_lock_file(self._directory, must=self.writable)
         env, size = self._map(used, too_small, locks)
         try:
-            # What LMDB has found by the same path.
+            # The file that LMDB found by the same path.
             status = os.stat(_path(self._directory) + b"/data.mdb")
             if (status.st_dev, status.st_ino) != self._key:
                 raise ReadFailedError(
@@ -385,8 +389,8 @@ class Environment:
                 with env.begin() as txn:
                     self._unchecked = not self._check(txn, locks)
             if self.writable:
-                env.reader_check()  # the slots of processes that were killed
-                # Without a transaction `open_db` begins one for each.
+                env.reader_check()  # free the slots of killed processes
+                # Without this transaction, each `open_db` would begin its own.
                 with env.begin(write=True) as txn:
                     images, labels = (env.open_db(name, txn, create=False) for name in _NAMES)
             else:
@@ -394,7 +398,7 @@ class Environment:
         except BaseException:
             env.close()
             raise
-        if file.foreign:  # forked by a signal's handler just now
+        if file.foreign:  # a signal handler has just forked this process
             env.close()
             return False
         file.images, file.labels = images, labels
@@ -403,10 +407,10 @@ class Environment:
         return True
 
     def _map(self, used: int, too_small: int, locks: bool) -> tuple[lmdb.Environment, int]:
-        """Open it with a map as long as can be had."""
+        """Open it with the longest map that is possible."""
         needed = max(2 * used, 2 * too_small, _LEAST_MAP)
         sizes = [_MAP] if needed < _MAP else []
-        # Windows shows to a reader the file as it is, whatever it asks for.
+        # On Windows, a reader's map is as long as the file, whatever it asks for.
         sizes += [needed, used] if self.writable or os.name != "nt" else [used]
         path = _path(self._directory)
         for size in sizes:
@@ -416,8 +420,9 @@ class Environment:
                     map_size=size,
                     max_dbs=2,
                     max_readers=_READERS,
-                    # A spare one saves 0.3 us a read; it would keep a slot while nothing is read,
-                    # and a child that closes its copy would free the slot under its parent.
+                    # A spare transaction would save 0.3 us per read. But it would keep a slot while
+                    # nothing is read, and a child that closes its copy would free the slot of its
+                    # parent.
                     max_spare_txns=0,
                     create=False,
                     readonly=not self.writable,
@@ -425,7 +430,7 @@ class Environment:
                     readahead=self._readahead,
                     sync=self._durable,
                 ), size
-            except (lmdb.MemoryError, lmdb.InvalidParameterError):  # no such addresses
+            except (lmdb.MemoryError, lmdb.InvalidParameterError):  # not enough addresses
                 if size == sizes[-1]:
                     raise
             except (lmdb.MapResizedError, lmdb.ReadersFullError):
@@ -448,7 +453,7 @@ class Environment:
         return self._check(txn, file.locks)
 
     def _check(self, txn: lmdb.Transaction, locks: bool) -> bool:
-        """Check all pages of a transaction; False where a writer has overwritten some of them."""
+        """Check all pages of a transaction; False if a writer has overwritten some of them."""
         number = txn.id()
         meta = read_metas(self.data.fd)[number % 2]
         if meta.transaction != number:
@@ -462,7 +467,7 @@ class Environment:
         return True
 
     def _is_short_of_space(self, error: lmdb.Error) -> bool:
-        """Whether the disk is full, where LMDB says that it could write only a part."""
+        """Whether the disk is full, if LMDB says that it could write only a part."""
         if not str(error).endswith(os.strerror(errno.EIO)) or not hasattr(os, "fstatvfs"):
             return False
         status = os.fstatvfs(self._directory.fd)
@@ -471,21 +476,21 @@ class Environment:
     def _readers_full(self) -> ReadFailedError:
         return ReadFailedError(
             errno.EAGAIN,
-            f"{self._directory.path}: all {_READERS:,} slots for readers are taken by processes "
-            "and threads that read at this moment; read again, or close the store in some of them",
+            f"{self._directory.path}: all {_READERS:,} slots for readers are in use by processes "
+            "and threads that are reading now; try again, or close the store in some of them",
         )
 
     def _interrupted(self) -> ReadFailedError:
         return ReadFailedError(
             errno.EDEADLK,
-            f"{self._directory.path} is in use by what a signal's handler has interrupted, and "
-            "cannot be opened by the handler; open it after the handler has returned",
+            f"{self._directory.path} is in use by the code that a signal handler interrupted, so "
+            "the handler cannot open it; open it after the handler has returned",
         )
 
     def _no_larger_map(self, write: bool) -> ReadFailedError | StoreFullError:
         what = (
             f"{self._directory.path}: the map cannot be longer than {self._file.map_size:,} bytes, "
-            "for the address space of this process is limited (ulimit -v)"
+            "because the address space of this process is limited; raise its limit (ulimit -v)"
         )
         if write:
             return StoreFullError(errno.ENOMEM, f"{what}; the store is as it was before the call")
@@ -493,10 +498,11 @@ class Environment:
 
 
 def _must_wait(mark: "ref[_Operation]", file: OpenFile | None = None) -> bool:
-    """Whether an operation may not begin yet: a fork is under way, or a change of its file.
+    """Whether an operation must wait for a fork, or for a change of its file, to end.
 
-    Neither waits for the thread that it is in; and one whose operation was interrupted, by the
-    handler of a signal, has to go on, for both wait until that operation has ended.
+    An operation does not wait for a fork or change of its own thread. Nor does it wait if it runs
+    in a signal handler that interrupted another operation: the fork or change itself waits for that
+    operation.
     """
     if not _forks and (file is None or not file.changing):
         return False
@@ -509,21 +515,23 @@ def _must_wait(mark: "ref[_Operation]", file: OpenFile | None = None) -> bool:
 
 
 def _path(directory: Directory) -> bytes:
-    """What LMDB opens: the directory itself, where the system has names for what is open."""
+    """The path that LMDB opens: the open directory itself, if descriptors have paths."""
     if _BY_DESCRIPTOR:
         return f"{_DESCRIPTORS}/{directory.fd}".encode()
     return os.fsencode(directory.path)
 
 
 def _allocate_lock_file(directory: Directory, *, must: bool = True) -> bool:
-    """Make lock.mdb without holes: LMDB writes to it by a map, which on a full disk is a signal.
+    """Create lock.mdb without holes.
 
-    Not while this process has the environment open: closing the file would free LMDB's locks.
+    LMDB writes to it through a map. If a write met a hole and the disk were full, a signal would
+    end the process. Do not call this while this process has the environment open: closing the file
+    would free LMDB's locks.
 
     Returns
     -------
     bool
-        Whether this process may write to it; where it `must`, OSError says that it may not.
+        Whether this process may write to the file. If it `must` and may not, OSError is raised.
     """
     try:
         file = directory.open(_LOCK, os.O_RDWR | os.O_CREAT)
@@ -540,7 +548,7 @@ def _allocate_lock_file(directory: Directory, *, must: bool = True) -> bool:
         _keep_in_place(file.fd)
     length = max(status.st_size, _LOCK_FILE_BYTES)
     if hasattr(os, "posix_fallocate") and status.st_blocks * 512 < length:
-        os.posix_fallocate(file.fd, 0, length)  # keeps what another process wrote there
+        os.posix_fallocate(file.fd, 0, length)  # keeps what other processes wrote there
     return True
 
 
@@ -548,12 +556,12 @@ if sys.platform == "linux":
     _GET_FLAGS, _SET_FLAGS, _NO_COPY_ON_WRITE = 0x80086601, 0x40086602, 0x00800000
 
     def _keep_in_place(fd: int) -> None:
-        """Have an empty file written to where it is: btrfs needs new blocks for each write else."""
+        """Turn off copy-on-write for an empty file: btrfs would need new blocks for each write."""
         try:
             flags = int.from_bytes(fcntl.ioctl(fd, _GET_FLAGS, bytes(8)), sys.byteorder)
             flags |= _NO_COPY_ON_WRITE
             fcntl.ioctl(fd, _SET_FLAGS, flags.to_bytes(8, sys.byteorder))
-        except OSError as error:  # most file systems do that anyway, and refuse to be told
+        except OSError as error:  # most file systems write in place anyway, and refuse the flag
             if not is_ours(error):
                 raise
 

@@ -1,12 +1,14 @@
-"""What a backend implements.
+"""The methods that a backend implements.
 
-`storage_impl.store.ImageStore` checks arguments, decodes, verifies and keeps the promise that a
-write is all or nothing. A backend keeps records (`storage_impl._records`) in its files.
+`storage_impl.store.ImageStore` checks arguments, encodes, decodes and verifies. It also ensures
+that a write is all or nothing. A backend keeps records (`storage_impl._records`) in files.
 
-Two rules hold for each. Whatever it opens in the file system it opens from the `Directory` it was
-given, so that it stays with that directory when the path is renamed, and follows no link. And no
-method cleans up after itself when it fails or is interrupted: what it leaves behind is removed by
-`discard`, which the store calls in the process that began the write and in no other.
+Every backend follows two rules:
+
+- It opens files only through the `Directory` that it was given. So it stays with that directory
+  when the path is renamed, and follows no link.
+- No method cleans up after itself when it fails or is interrupted. `discard` removes what it left
+  behind. The store calls `discard` only in the process that began the write.
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +24,7 @@ from storage_impl._marker import Marker, Options, OptionValue
 from storage_impl._records import Places, Records, Shape
 
 Wanted = range | NDArray[np.int64]
-"""Which images: a range of step 1, or (n,) indices in any order with repeats. All exist."""
+"""Which images: a range of step 1, or (n,) indices in any order, with repeats. All exist."""
 
 
 class Backend(ABC):
@@ -33,21 +35,22 @@ class Backend(ABC):
     directory : Directory
         The store's directory.
     marker : Marker
-        What `store.json` says, with all options.
+        The content of `store.json`, with all options.
     writable : bool
-        Whether `append`, `discard` and `sync` will be called: the caller holds the writer's lock.
+        Whether `append`, `discard` and `sync` may be called. The caller then holds the writer's
+        lock.
     verify : bool
-        Whether the structure of the files is to be checked before it is used.
+        Whether to check the structure of the files before it is used.
 
     Attributes
     ----------
     count : int
-        Images committed when it was opened, or by the last `append` or `discard`.
+        Number of committed images, as of the opening or the last `append` or `discard`.
 
     Raises
     ------
     DamagedStoreError
-        What is there is not what was written, or ends too early.
+        The files are not what was written, or end too early.
     """
 
     name: ClassVar[str]
@@ -56,7 +59,7 @@ class Backend(ABC):
     encodings: ClassVar[tuple[str, ...]] = codecs.ENCODINGS
     # The options and their defaults; `check_option` says what each accepts.
     defaults: ClassVar[Options] = {}
-    # What the libraries raise for reasons outside of this package.
+    # What the libraries raise for reasons outside this package.
     errors: ClassVar[tuple[type[Exception], ...]] = (OSError,)
 
     def __init__(
@@ -70,68 +73,68 @@ class Backend(ABC):
 
     @classmethod  # noqa: B027
     def check_marker(cls, marker: Marker) -> None:
-        """Raise `InvalidInputError` where checked options contradict each other or the images."""
+        """Raise `InvalidInputError` if checked options contradict each other or the images."""
 
     @classmethod
     @abstractmethod
     def check_option(cls, name: str, value: object) -> OptionValue:
-        """One option; raises `InvalidInputError`."""
+        """Check an option and return it, or raise `InvalidInputError`."""
 
     @classmethod
     @abstractmethod
     def make(cls, directory: Directory, marker: Marker) -> None:
-        """Make the files of an empty store; they are synced when all of them are there."""
+        """Create the files of an empty store. They are synced when all of them exist."""
 
     def close(self) -> None:  # noqa: B027
         """Free what is not freed with the object.
 
-        A thread may still be reading: what it uses must stay open until it has done.
+        A thread may still be reading. What it uses must stay open until it is done.
         """
 
     def after_fork(self) -> None:  # noqa: B027
-        """Forget, in the child, what must not be shared with the parent."""
+        """Drop, in the child, what must not be shared with the parent."""
 
     # -- writing: in one thread at a time ----------------------------------------------------
 
     @abstractmethod
     def append(self, batches: Iterable[Records]) -> None:
-        """Write all images of `batches` after the last, then commit them as one.
+        """Write all images of `batches` after the last one, then commit them together.
 
-        Synced if the store is durable. On success `count` has grown.
+        If the store is durable, they are synced. On success, `count` includes them.
         """
 
     @abstractmethod
     def discard(self, count: int) -> None:
-        """Remove what an interrupted `append` left beyond the first `count` images."""
+        """Remove what an interrupted `append` left after the first `count` images."""
 
     @abstractmethod
     def sync(self) -> None:
-        """Bring to the disk all that was appended by this object."""
+        """Sync everything that this object appended."""
 
     # -- reading: in any number of threads ---------------------------------------------------
 
     @abstractmethod
     def read_one(self, index: int) -> tuple[NDArray[np.uint8] | bytes, Shape, int, int]:
-        """Read what is stored of one image, its shape, label and checksum.
+        """Read one image as it is stored, its shape, its label and its checksum.
 
-        Where all images are raw and of one shape (`Marker.row_bytes`), it is an array (H, W, C),
-        the caller's own; else bytes.
+        If all images are raw and of one shape (`Marker.row_bytes`), the image is a new array (H, W,
+        C), otherwise bytes.
         """
 
     @abstractmethod
     def fill(self, wanted: Wanted, records: Records, places: Places) -> None:
-        """Fill data, labels and checksums; only of raw images of one shape."""
+        """Fill in data, labels and checksums. Only for raw images of one shape."""
 
     @abstractmethod
     def fetch(self, wanted: Wanted) -> Records:
-        """Read the stored bytes of images with all that belongs to them."""
+        """Read images as they are stored, with their shapes, labels and checksums."""
 
     @abstractmethod
     def read_labels(self, wanted: Wanted, *, check: bool) -> NDArray[np.int64]:
-        """Read labels, (n,) int64, without touching an image.
+        """Read labels, (n,) int64, without reading an image.
 
-        Raises `DamagedStoreError` where `check` is set and one is not what was written.
+        If `check` is set and a label is not what was written, raises `DamagedStoreError`.
         """
 
     def check_structure(self) -> None:  # noqa: B027
-        """Check what takes too long at each opening; called by `verify`."""
+        """Check what takes too long for each opening. `verify` calls this."""

@@ -8,34 +8,35 @@ On-disk format, version 1::
     segments/00000000-00010000.h5     the images 0 to 9,999
     segments/00010000-00010001.h5     ...
 
-A segment is an HDF5 file that is never opened for writing again. Where all n images are raw and of
-one shape, it holds, in this order and behind a header of superblock version 0, which every HDF5
-reads::
+A segment is an HDF5 file that is never opened for writing again. If all n images are raw and of one
+shape, a segment has a header of superblock version 0, which every HDF5 reads, and then these
+datasets, in this order::
 
     labels     (n,) i64
     checksums  (n + 1,) u64      of each image, then XXH3-64 of the labels plus the index of the
                                  first image, modulo 2**64
     images     (n, H, W, C) u8
 
-Encoded images, and raw ones whose shapes differ, have instead of `images`::
+For encoded images, and for raw images of different shapes, it has these datasets instead of
+`images`::
 
     offsets    (n + 1,) u64      where each image begins in `data`, then the length of `data`
     shapes     (n, 3) u32        height, width, channels
-    data       (offsets[n],) u8  what is stored of the images, one after another
+    data       (offsets[n],) u8  the stored bytes of the images, one after another
 
-All are little-endian and contiguous; `images` or `data` of 64 KiB or more begin at a multiple of
-4,096. With `chunk_images` the images alone are chunked, and the file has superblock version 3,
-which every HDF5 since 1.10 reads, and whose metadata carry checksums.
+All datasets are little-endian and contiguous. If `images` or `data` have 64 KiB or more, they begin
+at a multiple of 4,096. With `chunk_images`, only the images are chunked. The file then has
+superblock version 3, which every HDF5 since 1.10 reads, and its metadata have checksums.
 
-A call writes one segment, or several when it brings more than 1 GiB (chunked: 64 MiB) or 131,072
-images at once, or an iterable of more than 32 MiB. Segments at and beyond the committed count are
-what an interrupted call left: ignored, and removed by the next writer.
+A call writes one segment. It writes several if it brings more than 1 GiB (chunked: 64 MiB) or
+131,072 images at once, or an iterable of more than 32 MiB. An interrupted call leaves segments at
+or beyond the committed count. Readers ignore them, and the next writer removes them.
 
-Many small writes are not what HDF5 is made for: each call makes a file. LMDB is.
+HDF5 is not suited to many small writes, because each call creates a file. Use LMDB for these.
 
-What is checked when: opening checks that the segments are there, without a gap, and long
-enough for their images. The inside of a segment is checked when it is first read; what
-`verify=True` accepts there of contiguous segments is this package's own header and no other.
+Opening checks that no segment is missing and that each is long enough for its images. The inside of
+a segment is checked when it is first read. With `verify=True`, contiguous segments must have
+exactly the header that this package writes.
 """
 
 import os
@@ -79,11 +80,11 @@ _COMMIT = "commit"
 _SEGMENTS = "segments"
 
 _SEGMENT_BYTES = 1 << 30
-_CHUNKED_BYTES = 64 << 20  # in memory twice while they are written
+_CHUNKED_BYTES = 64 << 20  # held in memory twice during a write
 _SEGMENT_IMAGES = 1 << 17
-_WRITTEN_BYTES = 8 << 20  # by one call of the system; then the disk can begin
-_JOINED_BYTES = 1 << 16  # of images, up to which all of a segment is written by one call
-_AT_ONCE = 1 << 13  # images that are read by one pass over arrays
+_WRITTEN_BYTES = 8 << 20  # per system call, so that the disk can start early
+_JOINED_BYTES = 1 << 16  # of images: a segment of up to this is written by one call
+_AT_ONCE = 1 << 13  # images read in one pass over arrays
 
 
 class Hdf5Backend(Backend):
@@ -92,19 +93,20 @@ class Hdf5Backend(Backend):
     Other Parameters
     ----------------
     chunk_images : int or None, optional
-        Images in a chunk. None, the default, lays the images out contiguously. Only of raw images
-        of one shape.
+        Images per chunk. None, the default, stores the images contiguously. Only for raw images of
+        one shape.
     gzip_level : int or None, optional
-        1 to 9, compresses each chunk; needs `chunk_images`. None, the default, does not.
+        The compression level of each chunk, 1 to 9. It needs `chunk_images`. None, the default,
+        does not compress.
 
     Notes
     -----
-    Each call that writes makes a file, which costs milliseconds whatever it holds: give
-    `write_many` as many images as there are.
+    Each writing call creates a file, which takes milliseconds for any number of images. Pass as
+    many images as possible to each `write_many`.
 
-    Contiguous images are read at their place in the file, past HDF5: it was asked where they are,
-    and its calls cost several times what the reading does. Chunked images are read by HDF5, which
-    lets one thread in at a time.
+    Contiguous images are read directly from their place in the file, because calls of HDF5 take
+    several times as long as the read. Chunked images are read by HDF5, which runs one thread at a
+    time.
     """
 
     name = "hdf5"
@@ -132,28 +134,31 @@ class Hdf5Backend(Backend):
 
     @classmethod
     def check_option(cls, name: str, value: object) -> OptionValue:
-        """An integer in its limits, or None."""
+        """An integer within its limits, or None."""
         if value is None:
             return None
         return _inputs.whole_number(name, value, 1, 9 if name == "gzip_level" else _SEGMENT_IMAGES)
 
     @classmethod
     def check_marker(cls, marker: Marker) -> None:
-        """Refuse chunks of encoded images, and of differing ones, and gzip without chunks."""
+        """Refuse gzip without chunks, and chunks of images that are encoded or differ in shape."""
         chunked = marker.options["chunk_images"] is not None
         if marker.options["gzip_level"] is not None and not chunked:
             raise InvalidInputError("gzip_level needs chunk_images: HDF5 compresses chunk by chunk")
         if chunked and marker.row_bytes is None:
-            raise InvalidInputError("chunk_images is for raw images of one shape only")
+            raise InvalidInputError(
+                "chunk_images needs raw images of one shape; leave it out, or use encoding='raw' "
+                "and an image_shape"
+            )
 
     @classmethod
     def make(cls, directory: Directory, marker: Marker) -> None:
-        """Make an empty directory of segments and the commit record."""
+        """Create an empty directory of segments and the commit record."""
         directory.make(_SEGMENTS)
         directory.write(_COMMIT, INITIAL, durable=False)
 
     def after_fork(self) -> None:
-        """Let go of what HDF5 has open."""
+        """Drop what HDF5 has open."""
         self._segments.after_fork()
 
     # -- writing -----------------------------------------------------------------------------
@@ -229,7 +234,7 @@ class Hdf5Backend(Backend):
                 self._segments.directory.remove(name)
 
     def sync(self) -> None:
-        """Sync the segments that were written, then the names and the record that lead to them."""
+        """Sync the new segments, then the directory and the commit record that lead to them."""
         segments = self._segments
         for start, stop in zip(
             segments.starts[self._unsynced :], segments.stops[self._unsynced :], strict=True
@@ -241,7 +246,7 @@ class Hdf5Backend(Backend):
     # -- reading -----------------------------------------------------------------------------
 
     def read_one(self, index: int) -> tuple[NDArray[np.uint8] | bytes, Shape, int, int]:
-        """Read an image at its place in the file, or with HDF5."""
+        """Read an image from its place in the file or, if chunked, with HDF5."""
         segments = self._segments
         number = bisect_right(segments.stops, index)
         known = segments.index()
@@ -263,8 +268,8 @@ class Hdf5Backend(Backend):
         return image, shape, label, checksum
 
     def fill(self, wanted: Wanted, records: Records, places: Places) -> None:
-        """Read what lies together with one call of the system, or of HDF5."""
-        # Of a range there are no arrays to be held small.
+        """Read neighbouring images with one call of the system, or of HDF5."""
+        # A range needs no arrays that would have to be kept small.
         at_once = max(len(wanted), 1) if isinstance(wanted, range) else _AT_ONCE
         for start in range(0, len(wanted), at_once):
             part = slice(start, start + at_once)
@@ -284,13 +289,13 @@ class Hdf5Backend(Backend):
             return
         buffer = memoryview(rows.data).cast("B")
         step = self._segments.files_per_read(runs.shape[1])
-        if step < runs.shape[1]:  # then each file is opened once
+        if step < runs.shape[1]:  # sorted by segment, each file is opened once
             runs = runs[:, np.argsort(runs[0], kind="stable")]
         for i in range(0, runs.shape[1], step):
             self._fill_runs(known, runs[:, i : i + step], buffer)
 
     def _fill_runs(self, known: Index, runs: NDArray[np.int64], buffer: memoryview) -> None:
-        """Read consecutive images, each time as many as a run has, into their place."""
+        """Read each run of consecutive images into its place."""
         assert self._row_bytes is not None
         numbers, firsts, lengths, places = runs
         sizes = (lengths * self._row_bytes).tolist()
@@ -320,7 +325,7 @@ class Hdf5Backend(Backend):
     def _locate(
         self, images: ChunkedImages, inside: int, first: int, length: int, error: Exception
     ) -> StorageError:
-        """Which of consecutive images HDF5 could not read, by reading them one by one."""
+        """Read images one by one, and return the error that names the damaged ones."""
         failure = read_error(f"{self._segments.directory.path} cannot be read", error)
         if not isinstance(failure, DamagedStoreError):
             return failure
@@ -335,7 +340,7 @@ class Hdf5Backend(Backend):
         return DamagedImageError(str(failure), damaged) if damaged else failure
 
     def fetch(self, wanted: Wanted) -> Records:
-        """Read the bytes of each image at their place in the file."""
+        """Read the bytes of each image from its place in the file."""
         known, numbers = self._segments.know(wanted)
         indices = np.asarray(wanted, np.int64)
         if isinstance(wanted, range):
@@ -359,7 +364,7 @@ class Hdf5Backend(Backend):
         return data
 
     def read_labels(self, wanted: Wanted, *, check: bool) -> NDArray[np.int64]:
-        """Read labels; those of a segment are checked once."""
+        """Read labels. Those of a segment are checked only once."""
         known, numbers = self._segments.know(wanted)
         for number in set(numbers.tolist()) if check else ():
             self._check_labels(known, number)
@@ -383,15 +388,16 @@ class Hdf5Backend(Backend):
 def _runs(
     wanted: Wanted, numbers: NDArray[np.int64], stops: NDArray[np.int64], places: Places
 ) -> NDArray[np.int64]:
-    """Consecutive images of one segment each, for consecutive places.
+    """Find runs: consecutive images of one segment, for consecutive places.
 
-    Returns (4, r) int64: number of the segment, first image, images, place of the first.
+    Returns (4, r) int64: the number of the segment, the first image, the number of images, and the
+    place of the first image.
     """
     if isinstance(wanted, range):
         ends = np.minimum(stops[numbers], wanted.stop)
         firsts = np.concatenate([[wanted.start], ends[:-1]])
         return np.stack([numbers, firsts, ends - firsts, firsts - wanted.start])
-    # Without np.diff, each of which takes as long as three of these.
+    # Each np.diff would take as long as three of these comparisons.
     breaks = (wanted[1:] != wanted[:-1] + 1) | (numbers[1:] != numbers[:-1])
     if places is not None:
         breaks |= places[1:] != places[:-1] + 1
@@ -402,7 +408,7 @@ def _runs(
 
 
 def _read_rest(file: File, view: memoryview, position: int) -> None:
-    """Read what the system left out: it takes 2 GiB at most, and less at the end of a file."""
+    """Read the rest after a short read: one read returns at most 2 GiB, and less at the end."""
     while len(view):
         done = preadv(file.fd, (view,), position)
         if not done:
@@ -412,12 +418,12 @@ def _read_rest(file: File, view: memoryview, position: int) -> None:
 
 
 def _labels_sum(labels: NDArray[np.int64], first: int) -> int:
-    """The checksum of a segment's labels, the first of which has the index `first`."""
+    """The checksum of a segment's labels. `first` is the index of its first image."""
     return (digest(np.ascontiguousarray(labels).data) + first) % 2**64
 
 
-# h5py has one lock around all of HDF5, and since 3.14 holds it across a fork by itself. Before, a
-# child that was forked while another thread had it would wait for that thread for ever.
+# h5py has one lock around all of HDF5. Since 3.14 it holds the lock across a fork by itself.
+# Before, a child that was forked while another thread held the lock would wait forever.
 if h5py.version.version_tuple < (3, 14) and hasattr(os, "register_at_fork"):
     _lock = h5py._objects.phil
     os.register_at_fork(

@@ -7,29 +7,30 @@ On-disk format, version 1::
     commit               the commit record, see `storage_impl._commit`
     data.mdb, lock.mdb   one environment, with
         main database    "storage_impl" -> version u32 | H u32 | W u32 | C u32 | count u64
-        "images"         index -> header of 32 bytes, then what is stored of the image
+        "images"         index -> header of 32 bytes, then the stored bytes of the image
         "labels"         block number -> checksum u64, then up to 509 labels i64
 
-Keys are u64 big-endian, so that LMDB's order is that of the indices; all else is
-little-endian. H, W and C are 0 where shapes differ. The header of an image::
+Keys are u64 big-endian, so that LMDB sorts them by index. Everything else is little-endian. H, W
+and C are 0 if the images have different shapes. The header of an image::
 
     encoding u8 | channels u8 | 0 u16 | height u32 | width u32 | 0 u32 |
     label i64 | checksum u64
 
-The encoding is that of the store: 0 raw, 1 png, 2 jpeg, 3 webp, 4 mixed. What is stored of a raw
+The encoding is that of the store: 0 raw, 1 png, 2 jpeg, 3 webp, 4 mixed. The stored bytes of a raw
 image are its pixels, C-contiguous.
 
-The checksum of a block of labels is XXH3-64 of them plus the block's number, modulo 2**64.
-A block is the 4,096 bytes of a page but for its header of 16, so that labels
-are read without touching an image. A long call takes several transactions, the last
-of which moves the count: images at and beyond it are what an interrupted call left,
-ignored, and removed by the next writer. The count that decides is LMDB's own; the
-commit record follows it, so that an environment that damage took back to an older
-transaction is noticed.
+Labels have blocks of their own, so that they can be read without reading an image. A block fills
+the 4,096 bytes of a page, except the page's header of 16. Its checksum is XXH3-64 of the labels
+plus the block number, modulo 2**64.
 
-What is checked when: opening checks both meta pages against the length of the file, so that one
-that was cut short is refused. The pages between them, whose pointers could lead LMDB out of its
-map, are checked where the store is opened with ``verify=True``, and by `verify`.
+A long call takes several transactions, and only the last one updates the count. An interrupted call
+leaves images at or beyond the count. Readers ignore them, and the next writer removes them. LMDB's
+own count is the valid one. The commit record follows it: if damage takes the environment back to an
+older transaction, the record shows it.
+
+Opening checks both meta pages against the length of the file, so a file that was cut short is
+refused. The other pages could have pointers that lead LMDB out of its map. They are checked if the
+store is opened with ``verify=True``, and by `verify`.
 """
 
 import os
@@ -61,10 +62,10 @@ _ONE_HEADER = struct.Struct("<16sqQ")
 _SUM = struct.Struct("<Q")
 _LABELS_PER_BLOCK = 509
 
-_TRANSACTION_BYTES = 4 << 20  # of images in one transaction: its pages stay in the cache
+_TRANSACTION_BYTES = 4 << 20  # of images per transaction: its pages stay in the cache
 _TRANSACTION_IMAGES = 1 << 16
-_COPY_BYTES = 128 << 10  # of records copied in one go: what the processor's cache holds
-_DELETED_AT_ONCE = 1000  # keys in one transaction
+_COPY_BYTES = 128 << 10  # of records copied at once: as much as the CPU cache holds
+_DELETED_AT_ONCE = 1000  # keys per transaction
 
 
 class LmdbBackend(Backend):
@@ -73,24 +74,31 @@ class LmdbBackend(Backend):
     Other Parameters
     ----------------
     readahead : bool, optional
-        Whether the system may read ahead of a page that is missing in memory, True unless
-        given.
+        Whether the system may read ahead of a page that is missing in memory. The default is True.
 
     Notes
     -----
-    Only processes of one machine may share a store, on a local file system. With
-    ``durable=False`` a power cut may cost the whole store, not its last images alone:
-    LMDB then leaves the order of its writes to the system. A reader that may not write to
-    ``lock.mdb`` takes no lock in it, and LMDB does not promise it a sound view beside a writer.
+    Only processes of one machine may share a store, on a local file system. With ``durable=False``,
+    a power cut may destroy the whole store, not only its last images, because LMDB then leaves the
+    order of its writes to the system. A reader that may not write to ``lock.mdb`` takes no lock in
+    it. LMDB then does not guarantee it a consistent view while a writer is active.
 
-    LMDB reads its file through a map. Where a file is cut short while it is open, or the disk fails
+    LMDB reads its file through a map. If a file is cut short while it is open, or if the disk fails
     a read, the system ends the process with a signal (SIGBUS), and no error is raised.
 
-    Readahead matters where the pages are not in memory. Microseconds an image, for 5,000 of 32
-    pixels a side right after the page cache was emptied: reading all in order 5.0 with it and 80
-    without, reading 500 at random 50 with it and 79 without. It can only cost where a store is
-    much larger than the memory and read at random. Measured by `LmdbColdReadahead` of
-    benchmarks/tuning_lmdb.py; the intervals, machine, versions are in docs/findings.md.
+    Readahead makes a difference if the pages are not in memory. It can only cost time if a store is
+    much larger than the memory and is read at random. These are microseconds per image, for 5,000
+    images of 32 x 32 pixels, right after the page cache was emptied:
+
+    =====================  ==============  =================
+    read                   with readahead  without readahead
+    =====================  ==============  =================
+    all images, in order   5.0             80
+    500 images, at random  50              79
+    =====================  ==============  =================
+
+    `LmdbColdReadahead` of benchmarks/tuning_lmdb.py measures them. The intervals, the machine and
+    the versions are in docs/findings.md.
     """
 
     name = "lmdb"
@@ -134,7 +142,7 @@ class LmdbBackend(Backend):
 
     @classmethod
     def make(cls, directory: Directory, marker: Marker) -> None:
-        """Make the commit record and the environment."""
+        """Create the commit record and the environment."""
         directory.write(_COMMIT, INITIAL, durable=False)
         meta = _META.pack(FORMAT_VERSION, *(marker.image_shape or (0, 0, 0)), 0)
         create(directory, _META_KEY, meta)
@@ -143,31 +151,31 @@ class LmdbBackend(Backend):
         path, count = self.directory.path, self.count
         if count < self._record.count:
             raise DamagedStoreError(
-                f"{path}: the environment holds {count:,} images, "
+                f"{path}: the environment holds {count:,} images, but "
                 f"{self._record.count:,} were committed"
             )
         if count * self._record_bytes > self._env.data.size():
             raise DamagedStoreError(f"{path} is too small for its {count:,} images")
 
     def close(self) -> None:
-        """Give the environment back."""
+        """Release the environment."""
         self._env.close()
 
     def after_fork(self) -> None:
-        """Only read from now on, which needs nothing that a writer holds."""
+        """Only read from now on. That needs nothing that a writer holds."""
         self._env.writable = False
 
     def _read_count(self, txn: lmdb.Transaction, databases: object = None) -> int:
         meta = txn.get(_META_KEY)
         if meta is None or len(meta) != _META.size:
             raise DamagedStoreError(
-                f"{self.directory.path}: the environment does not say what it holds"
+                f"{self.directory.path}: the environment has no valid description of the store"
             )
         version, *shape, count = _META.unpack(meta)
         if version != FORMAT_VERSION or tuple(shape) != self._shape:
             raise DamagedStoreError(
-                f"{self.directory.path}: the environment holds version {version} and shape "
-                f"{tuple(shape)}, store.json says {FORMAT_VERSION} and {self._shape}"
+                f"{self.directory.path}: the environment has version {version} and shape "
+                f"{tuple(shape)}, but store.json says {FORMAT_VERSION} and {self._shape}"
             )
         return int(count)
 
@@ -191,32 +199,33 @@ class LmdbBackend(Backend):
             self.count = first + waiting.count
             try:
                 self._record.commit(self.count, durable=False)
-            except OSError as error:  # LMDB's own count has been committed
+            except OSError as error:  # ignored, because LMDB's own count is committed
                 if not is_ours(error):
                     raise
 
     def _put(
         self, txn: lmdb.Transaction, databases: OpenFile, first: int, part: Records, last: bool
     ) -> None:
-        """Write images, and move the count where they are the last of a call."""
+        """Write images. If they are the last of a call, update the count."""
         cursor = txn.cursor(db=databases.images)
         put = self._rows if isinstance(part.data, np.ndarray) else self._values
         for start, values in put(part):
             keys = _keys(np.arange(first + start, first + start + len(values)))
             records = cast("list[tuple[bytes, bytes]]", list(zip(keys, values, strict=True)))
-            # Appended, they fill each page; else one that holds two is left with one.
+            # Appending fills each page. Otherwise, a page with room for two images gets only one.
             _, added = cursor.putmulti(records, append=True)
-            if added < len(values):  # LMDB skips a key that is not beyond the last
+            if added < len(values):  # LMDB skips keys that are not beyond the last one
                 raise lmdb.KeyExistsError(
-                    "there are images beyond those committed, which opening it again removes"
+                    "the file holds images that were not committed; open the store again with "
+                    "mode='a', which removes them"
                 )
         self._put_labels(txn, databases, first, part.labels)
         if last:
             self._put_count(txn, first + part.count)
 
     def _rows(self, part: Records) -> Iterator[tuple[int, Sequence[memoryview]]]:
-        """Values of raw images of one shape, some at a time."""
-        # One small buffer for all: it stays in the processor's cache, and LMDB copies it.
+        """Values of raw images of one shape, a part at a time."""
+        # All parts use one small buffer. It stays in the CPU cache, and LMDB copies it.
         buffer = np.empty((self._at_once, self._record_bytes), np.uint8)
         buffer[:, : _FIXED.size] = np.frombuffer(self._fixed, np.uint8)
         headers = np.ndarray(len(buffer), _HEADER, buffer, strides=self._record_bytes)
@@ -258,7 +267,7 @@ class LmdbBackend(Backend):
             txn.put(_key(number), _block_sum(number, data) + data, db=databases.labels)
 
     def discard(self, count: int) -> None:
-        """Remove what lies beyond the first `count` images."""
+        """Remove everything after the first `count` images."""
         self._record.restore(count, durable=False)
         if self._env.run(self._goes_beyond, count):
             while self._env.run(self._delete, count, write=True):
@@ -271,8 +280,8 @@ class LmdbBackend(Backend):
         )
 
     def _delete(self, txn: lmdb.Transaction, databases: OpenFile, count: int) -> bool:
-        """Remove some of what lies beyond; whether there is more."""
-        if self._read_count(txn) != count:  # a commit that failed, and yet reached the file
+        """Remove some of what lies after `count` images. Return whether there is more."""
+        if self._read_count(txn) != count:  # a commit that failed, but reached the file
             self._put_count(txn, count)
         left = False
         for database, first in _beyond(databases, count):
@@ -284,7 +293,7 @@ class LmdbBackend(Backend):
         return left
 
     def sync(self) -> None:
-        """Bring to the disk what was appended."""
+        """Sync what was appended."""
         self._env.sync()
         sync(self._commit.fd)
 
@@ -323,7 +332,7 @@ class LmdbBackend(Backend):
             self._env.run(self._copy, wanted[part], *_records.part_of(records, places, part))
 
     def fetch(self, wanted: Wanted) -> Records:
-        """Read what is stored of other images."""
+        """Read all other images as they are stored."""
         return self._env.run(self._fetch, wanted)
 
     def _fetch(self, txn: lmdb.Transaction, databases: OpenFile, wanted: Wanted) -> Records:
@@ -336,14 +345,14 @@ class LmdbBackend(Backend):
     def _stored(
         self, txn: lmdb.Transaction, databases: OpenFile, wanted: Wanted
     ) -> list[bytes | memoryview]:
-        """The values of images, valid as long as the transaction; empty where there is none."""
+        """The values of images, valid during the transaction. A missing image is empty."""
         images = databases.images
         if not isinstance(wanted, range):
             return [txn.get(key, b"", images) for key in _keys(wanted)]
         cursor = txn.cursor(db=images)
         cursor.set_key(_key(wanted.start))
         records = list(islice(cursor.iternext(keys=False), len(wanted)))
-        # Keys are unique and in order: right at both ends, they are right in between.
+        # Keys are unique and in order. If both ends are right, so is everything between them.
         if len(records) < len(wanted) or cursor.key() != _key(wanted[-1]):
             raise self._malformed([i for i in wanted if txn.get(_key(i), db=images) is None])
         return records
@@ -358,7 +367,7 @@ class LmdbBackend(Backend):
     ) -> None:
         """Copy records out of the map, and check their headers together."""
         records = self._stored(txn, databases, wanted)
-        # Joined by C and cut apart by numpy: less time than a few Python calls an image.
+        # Joining in C and splitting with numpy takes less time than a few Python calls per image.
         data = records[0] if len(records) == 1 else b"".join(records)
         if len(data) != len(records) * self._record_bytes:
             wrong = np.array([len(record) != self._record_bytes for record in records])
@@ -377,7 +386,7 @@ class LmdbBackend(Backend):
     def _parsed(
         self, records: Sequence[bytes | memoryview], wanted: Wanted | Sequence[int]
     ) -> Records:
-        """Records with the headers that say what they are."""
+        """Parse and check the headers of records."""
         size = _HEADER.itemsize
         short = [i for i, record in enumerate(records) if len(record) < size]
         if short:
@@ -443,7 +452,7 @@ class LmdbBackend(Backend):
         return np.frombuffer(data[8:], "<i8")
 
     def check_structure(self) -> None:
-        """Check the pages."""
+        """Check all pages of the data file."""
         self._env.check()
 
     def _malformed(self, indices: Iterable[int] | NDArray[np.int64]) -> DamagedImageError:
@@ -467,7 +476,7 @@ _PARSED = np.dtype(
 
 
 def _beyond(databases: OpenFile, count: int) -> "list[tuple[lmdb._Database, int]]":
-    """Where what is not committed begins in each database."""
+    """Each database, with its first key that is not committed."""
     return [(databases.images, count), (databases.labels, -(-count // _LABELS_PER_BLOCK))]
 
 

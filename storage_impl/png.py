@@ -4,20 +4,20 @@ On-disk format, version 1::
 
     store.json
     write.lock
-    images/0000/00000000.png   one file an image, named by its index, 10,000 a directory
+    images/0000/00000000.png   one file per image, named by its index, 10,000 per directory
     images/0000/00000001.png
     ...
     labels.log                 the commit record (64 bytes, see `storage_impl._commit`),
-                               then 24 bytes an image, little-endian:
+                               then 24 bytes per image, little-endian:
                                label i64 | checksum of the image u64 | check of this record u64
 
-The check of a record is XXH3-64 of its first 16 bytes, plus the index, modulo 2**64. Files and
-records at and beyond the committed count are what an interrupted call left: they are
-ignored, and removed by the next writer.
+The check of a record is XXH3-64 of its first 16 bytes, plus the index, modulo 2**64. An interrupted
+call leaves files and records at or beyond the committed count. Readers ignore them, and the next
+writer removes them.
 
-What `write_many` makes holds nothing but IHDR, IDAT and IEND, 8 bits a channel, not interlaced:
-greyscale, RGB or RGBA for 1, 3 or 4 channels. Any PNG reader reads it. What `write_encoded` was
-given is there as it was.
+The files that `write_many` makes have only the chunks IHDR, IDAT and IEND, with 8 bits per channel,
+not interlaced: greyscale, RGB or RGBA for 1, 3 or 4 channels. Any PNG reader reads them. Files that
+`write_encoded` was given are stored unchanged.
 """
 
 import math
@@ -27,7 +27,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
-import PIL.PngImagePlugin  # noqa: F401 - each image needs it: better here than at the first
+import PIL.PngImagePlugin  # noqa: F401 - now, instead of with the first image
 from numpy.typing import NDArray
 
 from storage_impl import codecs
@@ -49,9 +49,9 @@ _LOG = "labels.log"
 _IMAGES = "images"
 _PER_DIRECTORY = 10_000
 _RECORD = np.dtype([("label", "<i8"), ("checksum", "<u8"), ("check", "<u8")])
-_CHECKED_BYTES = 16  # of a record, all but its check
+_CHECKED_BYTES = 16  # of a record: all except its check
 _RECORDS_AT_ONCE = 4096
-_THREADS = 8  # that sync files, each this many in turn:
+_THREADS = 8  # that sync files, each one this many at a time:
 _SYNCS = 64
 _OPEN_DIRECTORIES = 64
 
@@ -61,15 +61,25 @@ class PngBackend(Backend):
 
     Notes
     -----
-    Every image is a file to create, and with ``durable=True`` one to sync. Reading one
-    image costs its decoding; there is no cheaper way to many.
+    Each image is a file that has to be created and, with ``durable=True``, synced. Each image that
+    is read has to be decoded, and reading many at once saves nothing.
 
-    Milliseconds to encode and to decode an image, and bytes of the file over bytes of pixels. Of 32
-    pixels a side: level 0 takes 0.09, 0.04 and 1.03; level 1 0.14, 0.08 and 0.75; level 6 0.15,
-    0.07 and 0.73; level 9 0.15, 0.09 and 0.73. Of 256 pixels a side: level 0 3.6, 1.2 and 1.00;
-    level 1 6.4, 2.7 and 0.54; level 6 23, 2.4 and 0.49; level 9 41, 2.4 and 0.49. Level 6 is
-    written once, and read often. Measured by `PngCodec` and `PngLevel` of
-    benchmarks/tuning_png.py; docs/findings.md has the machine and the versions.
+    This table has the milliseconds to encode and to decode an image, and the bytes of the file over
+    the bytes of its pixels ("size"), by ``compress_level``. The images have 32 x 32 or 256 x 256
+    pixels:
+
+    =====  =========  =========  =======  ==========  ==========  ========
+    level  encode 32  decode 32  size 32  encode 256  decode 256  size 256
+    =====  =========  =========  =======  ==========  ==========  ========
+    0      0.09       0.04       1.03     3.6         1.2         1.00
+    1      0.14       0.08       0.75     6.4         2.7         0.54
+    6      0.15       0.07       0.73     23          2.4         0.49
+    9      0.15       0.09       0.73     41          2.4         0.49
+    =====  =========  =========  =======  ==========  ==========  ========
+
+    Level 6, the default, is for images that are written once and read often. `PngCodec` and
+    `PngLevel` of benchmarks/tuning_png.py measure the figures. docs/findings.md has the machine and
+    the versions.
     """
 
     name = "png"
@@ -95,10 +105,10 @@ class PngBackend(Backend):
         self._check_proportion()
 
     def _check_proportion(self) -> None:
-        """Refuse a shape that no file of this size can have, before memory is asked for."""
+        """Refuse a shape that is too large for the first file, before memory is allocated."""
         if self.count and self.marker.image_shape is not None:
             pixels = math.prod(self.marker.image_shape)
-            with suppress(FileNotFoundError):  # which reading says, and verify
+            with suppress(FileNotFoundError):  # reading and verify report that
                 size = self._directory(0).status(_file_name(0)).st_size
                 if size * codecs.MAX_RATIO < pixels:
                     path = self._directory(0).path / _file_name(0)
@@ -106,12 +116,12 @@ class PngBackend(Backend):
 
     @classmethod
     def check_option(cls, name: str, value: object) -> OptionValue:
-        """Refuse: the options are those of the encoding."""
+        """Refuse all options. The encoding has options, the backend has none."""
         raise InvalidInputError(f"the png backend has no option {name!r}")
 
     @classmethod
     def make(cls, directory: Directory, marker: Marker) -> None:
-        """Make an empty directory of images and an empty log."""
+        """Create an empty directory of images and an empty log."""
         directory.make(_IMAGES)
         directory.write(_LOG, INITIAL, durable=False)
 
@@ -164,11 +174,12 @@ class PngBackend(Backend):
         self._sync_range(self._unsynced, self.count)
 
     def _sync_range(self, start: int, stop: int) -> None:
-        """Sync the files of images, then the names and labels that lead to them."""
+        """Sync the files of images, then the directories and the log that lead to them."""
         parts = [range(i, min(i + _SYNCS, stop)) for i in range(start, stop, _SYNCS)]
         if len(parts) > 1:
-            # The file system's journal takes many at once: a third of the time an image. No
-            # thread can be started when the interpreter ends: then one after another.
+            # Threads take a third of the time per image, because the file system's journal syncs
+            # many files at once. While the interpreter shuts down, no thread can be started, and
+            # the files are synced one after another.
             with ThreadPoolExecutor(_THREADS) as pool:
                 synced: list[Future[None]] = []
                 with suppress(RuntimeError):
@@ -196,7 +207,7 @@ class PngBackend(Backend):
         return data, self._shape(index, data), label, checksum
 
     def fill(self, wanted: Wanted, records: Records, places: Places) -> None:
-        """Not called: nothing here is raw."""
+        """Never called, because no image here is raw."""
         raise NotImplementedError
 
     def fetch(self, wanted: Wanted) -> Records:
@@ -228,7 +239,7 @@ class PngBackend(Backend):
         if isinstance(wanted, range):
             return self._record_range(wanted.start, wanted.stop)
         low, high = int(wanted.min()), int(wanted.max())
-        # One read of everything between them is cheaper than many, unless they lie far apart.
+        # One read of everything between them is faster than many reads, unless they lie far apart.
         if high - low < 64 * len(wanted):
             return self._record_range(low, high + 1)[wanted - low]
         return np.concatenate([self._record_range(i, i + 1) for i in wanted.tolist()])
@@ -262,7 +273,7 @@ class PngBackend(Backend):
         if directory is None:
             directory = self._images.subdirectory(_directory_name(index))
             if len(self._directories) >= _OPEN_DIRECTORIES:
-                with suppress(KeyError, RuntimeError):  # another thread did
+                with suppress(KeyError, RuntimeError):  # another thread removed it
                     del self._directories[next(iter(self._directories))]
             self._directories[number] = directory
         return directory
