@@ -1,8 +1,14 @@
-"""`storage-impl` in the shell, or ``python -m storage_impl``.
+"""The command `storage-impl`, also available as ``python -m storage_impl``.
 
-Exit codes: 0, done; 1, refused or failed, with the reason; 2, wrong arguments; 3, the store is
-damaged; 130, interrupted. A command that does not end with 0 leaves nothing at its target, or what
-was there.
+Exit codes::
+
+    0    done
+    1    refused or failed; the message says why
+    2    wrong arguments
+    3    the store is damaged
+    130  interrupted
+
+A command that fails leaves its target as it was: absent, or with its old content.
 """
 
 import argparse
@@ -41,12 +47,12 @@ from storage_impl._sharded import ShardedStore
 DAMAGED = 3
 INTERRUPTED = 130
 
-_LABELS = "labels.json"  # in the store: the names of the subfolders that the labels stand for
-_LABELS_BYTES = 64 << 20  # at most
+_LABELS = "labels.json"  # in the store's directory: the subfolder's name for each label
+_LABELS_BYTES = 64 << 20  # the largest file that is read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, and return the exit code."""
+    """Run a command and return its exit code."""
     options = vars(_parser().parse_args(arguments))
     command: Callable[..., int] = options.pop("command")
     try:
@@ -65,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="storage-impl",
-        description="Labelled images on disk: as PNG files, in LMDB or in HDF5.",
+        description="Store labelled images on disk: as PNG files, in LMDB or in HDF5.",
         epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 3 the store is "
         "damaged, 130 interrupted.",
     )
@@ -79,46 +85,57 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(command=function)
         return command
 
-    reading = add("import", import_folder, "make a store of a folder of images")
-    reading.add_argument("folder", type=Path, help="its subfolders are the labels 0, 1, ...")
-    reading.add_argument("target", type=Path, metavar="STORE", help="the store to make")
+    reading = add("import", import_folder, "create a store from a folder of images")
+    reading.add_argument(
+        "folder", type=Path, help="its subfolders, sorted by name, become the labels 0, 1, ..."
+    )
+    reading.add_argument("target", type=Path, metavar="STORE", help="the store to create")
     _add_format(
         reading,
         "lmdb",
-        "keep: PNG, JPEG and WebP files as they are; default: keep, or with --size raw pixels",
+        "keep: PNG, JPEG and WebP files, unchanged; default: keep or, with --size, raw (png for "
+        "the png backend)",
     )
     reading.add_argument(
         "--size",
         type=_size,
         metavar="SIDE or HEIGHTxWIDTH",
-        help="crop each image at the centre to this shape and resize it to these pixels, RGB",
+        help="crop each image around its centre to this aspect ratio, resize it to this many "
+        "pixels, and convert it to RGB",
     )
     reading.add_argument(
-        "--skip-bad", action="store_true", help="leave out files that are no images, and name them"
+        "--skip-bad", action="store_true", help="skip files that cannot be read, and list them"
     )
 
-    converting = add("convert", convert, "make a store of another store or dataset")
-    converting.add_argument("source", type=Path, metavar="STORE", help="what to read")
-    converting.add_argument("target", type=Path, metavar="STORE", help="the store to make")
-    _add_format(converting, None, "default: as the source, or what the backend has")
+    converting = add("convert", convert, "copy a store or dataset to a new store")
     converting.add_argument(
-        "--shards", type=_positive, metavar="N", help="write a dataset of N stores, in processes"
+        "source", type=Path, metavar="STORE", help="the store or dataset to read"
+    )
+    converting.add_argument("target", type=Path, metavar="STORE", help="the store to create")
+    _add_format(
+        converting,
+        None,
+        "keep: same as the source, or an error if the backend does not support that; default: same "
+        "as the source if the backend supports it, otherwise the backend's default",
+    )
+    converting.add_argument(
+        "--shards", type=_positive, metavar="N", help="write a dataset of N stores, in parallel"
     )
 
     verifying = add("verify", verify, "compare every image of a store with its checksum")
     verifying.add_argument("store", type=Path, metavar="STORE")
     verifying.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
 
-    telling = add("info", info, "tell what a store holds")
+    telling = add("info", info, "show what a store holds")
     telling.add_argument("store", type=Path, metavar="STORE")
     telling.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
 
     exporting = add("export", export, "write the images of a store as files")
     exporting.add_argument("store", type=Path, metavar="STORE")
-    exporting.add_argument("target", type=Path, metavar="FOLDER", help="the folder to make")
+    exporting.add_argument("target", type=Path, metavar="FOLDER", help="the folder to create")
     for command in (reading, converting, exporting):
         command.add_argument(
-            "--overwrite", action="store_true", help="replace the target where it exists"
+            "--overwrite", action="store_true", help="replace the target if it exists"
         )
     return parser
 
@@ -129,7 +146,7 @@ def _add_format(parser: argparse.ArgumentParser, backend: str | None, encoding: 
         "--backend",
         choices=list(BACKENDS),
         default=backend,
-        help="default: " + (backend or "as the source"),
+        help="default: " + (backend or "same as the source"),
     )
     parser.add_argument("--encoding", choices=names, help=encoding)
 
@@ -158,20 +175,20 @@ def import_folder(
     skip_bad: bool,
     overwrite: bool,
 ) -> int:
-    """Make a store of a folder of images."""
+    """Create a store from a folder of images."""
     if encoding == "keep" and size is not None:
         raise InvalidInputError(
-            "files that are kept as they are cannot be resized; leave out --size"
+            "--encoding keep cannot resize files; leave out --size or choose another encoding"
         )
     keep = encoding == "keep" or (encoding is None and size is None)
     found = _folders.look(folder)
     if not found.files:
-        raise InvalidInputError(f"{folder} holds no files")
+        raise InvalidInputError(f"{folder} contains no files; choose a folder of images")
     bad: list[BadFileError] = []
 
     def on_bad(error: BadFileError) -> None:
         if not skip_bad:
-            raise BadFileError(f"{error}; --skip-bad leaves such files out")
+            raise BadFileError(f"{error}; use --skip-bad to skip such files")
         bad.append(error)
 
     load: Any = _folders.kept if keep else partial(_folders.pixels, size=size)
@@ -204,14 +221,17 @@ def convert(
     shards: int | None,
     overwrite: bool,
 ) -> int:
-    """Make a store of another one."""
+    """Copy a store or dataset to a new store or dataset."""
     with storage_impl.open_store(source) as store:
         backend = backend or store.backend
         count, image_shape, stored = len(store), store.image_shape, store.encoding
     if encoding in (None, "keep"):
         accepted = BACKENDS[backend].encodings
         if encoding == "keep" and stored not in accepted:
-            raise InvalidInputError(f"the {backend} backend cannot keep the encoding {stored!r}")
+            raise InvalidInputError(
+                f"the {backend} backend does not support the encoding {stored!r}; choose an "
+                "encoding other than keep"
+            )
         encoding = stored if stored in accepted else None
     as_stored = encoding == stored != "raw"
     parts = storage_impl.shards.split(source, shards or 1, encoded=as_stored)
@@ -256,7 +276,7 @@ def verify(store: Path, as_json: bool) -> int:
 
 
 def info(store: Path, as_json: bool) -> int:
-    """Tell what a store holds."""
+    """Show what a store holds."""
     with storage_impl.open_store(store) as opened:
         labels = opened.read_labels()
         usage = opened.disk_usage()
@@ -313,17 +333,17 @@ def export(store: Path, target: Path, overwrite: bool) -> int:
 
 @contextmanager
 def _aside(target: Path, overwrite: bool) -> Iterator[Path]:
-    """Where to make what takes the place of the target at the end, or leaves nothing behind."""
+    """Yield a temporary path; at the end, rename it to the target, or remove it after an error."""
     target = Path(os.path.abspath(target))
     if not target.parent.is_dir():
-        raise StoreNotFoundError(f"{target.parent} is not a directory; make it first")
+        raise StoreNotFoundError(f"{target.parent} is not a directory; create it first")
     there = os.path.lexists(target)
     if there and not overwrite:
-        raise StoreExistsError(f"{target} exists; --overwrite replaces it")
+        raise StoreExistsError(f"{target} exists; use --overwrite to replace it")
     if there and not _is_made_here(target):
         raise StoreExistsError(
-            f"{target} is neither a store nor what export writes; remove it by hand, or choose "
-            "another target"
+            f"{target} is neither a store nor an exported folder, so --overwrite does not replace "
+            "it; remove it by hand, or choose another target"
         )
     beside = f".{target.name}.making-"
     _remove_leftovers(target.parent, beside)
@@ -348,7 +368,7 @@ def _aside(target: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def _is_made_here(target: Path) -> bool:
-    """Whether all that is to be replaced is a store, a dataset or a folder that was exported."""
+    """Whether the target is a store, a dataset or a folder of exported files only."""
     if (target / "store.json").is_file() or (target / "shards.json").is_file():
         return not target.is_symlink()
     files = [each for each in target.rglob("*") if not each.is_dir()]
@@ -356,7 +376,7 @@ def _is_made_here(target: Path) -> bool:
 
 
 def _remove_leftovers(parent: Path, beside: str) -> None:
-    """Remove what commands for the same target left when they were killed."""
+    """Remove what killed commands for the same target left behind."""
     for leftover in parent.glob(f"{beside}*"):
         if not (leftover / LOCK).is_file():
             continue
@@ -371,12 +391,12 @@ def _remove_leftovers(parent: Path, beside: str) -> None:
 
 
 def _names(store: Path) -> list[str]:
-    """The names that the labels of an imported folder stand for."""
+    """The subfolder names of an imported folder, in the order of the labels."""
     try:
         names = json.loads(Directory(store).read(_LABELS, _LABELS_BYTES))
     except (OSError, ValueError):
         return []
-    # They become names of folders: what leads elsewhere is not used.
+    # The names become folders: ignore the list if one of them leads elsewhere.
     plain = isinstance(names, list) and all(
         type(name) is str and Path(name).name == name and name not in ("", ".", "..")
         for name in names

@@ -1,7 +1,7 @@
-"""What a user gives to be written, checked and made into batches of records.
+"""Check what a user wants to write, and turn it into batches of records.
 
-Arrays and sequences are checked whole before a byte is written. What can only be iterated is
-checked on the way: the store undoes what was written by then.
+Arrays and sequences are checked completely before a byte is written. Other iterables are checked
+during the write. If an item is refused, the store undoes what was written before it.
 """
 
 import os
@@ -21,21 +21,22 @@ from storage_impl.errors import InvalidInputError, ReadOnlyStoreError
 
 Encoded = bytes | bytearray | memoryview
 
-_BATCH_BYTES = 32 << 20  # gathered from an iterable before they are handed to the backend
-_BATCH_IMAGES = 1 << 16  # at most, however small
+_BATCH_BYTES = 32 << 20  # bytes collected from an iterable before the backend gets them
+_BATCH_IMAGES = 1 << 16  # the limit for small images
 
 _Item = TypeVar("_Item")
 
 
 class Batches:
-    """The batches of one call that writes, with their checksums.
+    """The batches of one write, with their checksums.
 
     Attributes
     ----------
     stop : int
-        Index after the last image handed out.
+        Index after the last image of the batches so far.
     error : BaseException or None
-        What the caller's iterable raised, to tell it from an error of the backend.
+        The exception that was raised while the next batch was made. It distinguishes an error of
+        the caller's iterable from one of the backend.
     """
 
     def __init__(self, batches: Iterator[Records], start: int) -> None:
@@ -52,8 +53,8 @@ class Batches:
             records = next(self._batches)
             if self.forked():
                 raise ReadOnlyStoreError(
-                    "the iterable that is being written was forked: the process that began the "
-                    "write finishes it, and this one can only read"
+                    "this process was forked during the write; only the process that began the "
+                    "write can finish it, and this one can only read"
                 )
         except StopIteration:
             raise
@@ -117,7 +118,7 @@ def of_encoded(data: Encoded | Iterable[Encoded], labels: Any, marker: Marker) -
 def _check_takes_pixels(marker: Marker) -> None:
     if marker.encoding == "mixed":
         raise InvalidInputError(
-            "the store has the encoding 'mixed' and takes the bytes of files; use write_encoded"
+            "the store has the encoding 'mixed' and accepts only encoded files; use write_encoded"
         )
 
 
@@ -129,13 +130,13 @@ def _one_image(image: object, marker: Marker) -> NDArray[np.uint8]:
 
 
 def _shape_of(data: object, marker: Marker) -> Shape:
-    """The shape of an encoded image, from its header; InvalidInputError if it is not accepted."""
+    """Read the shape of an encoded image from its header, or raise InvalidInputError."""
     if not isinstance(data, bytes | bytearray | memoryview):
         raise InvalidInputError(f"an encoded image must be bytes, got {type(data).__name__}")
     shape = codecs.header_of(bytes(data), marker.encoding).shape
     if marker.image_shape not in (None, shape):
         raise InvalidInputError(
-            f"the encoded image has the shape {shape}, the store holds {marker.image_shape}"
+            f"the encoded image has the shape {shape}, but the store needs {marker.image_shape}"
         )
     return shape
 
@@ -143,7 +144,7 @@ def _shape_of(data: object, marker: Marker) -> Shape:
 def _pairs(
     items: Iterable[_Item], labels: Labels, check: Callable[[Any], object]
 ) -> tuple[Iterator[_Item], Iterator[int]]:
-    """Items and labels as iterators, checked first where they are sequences."""
+    """Return items and labels as iterators. Sequences are checked first."""
     if isinstance(items, Sequence):
         for item in items:
             check(item)
@@ -152,7 +153,7 @@ def _pairs(
         labels = _inputs.label_array(labels, labels.size)
     if _inputs.is_text(labels) or not isinstance(labels, Iterable):
         raise InvalidInputError(
-            f"labels must be integers, as many as images, got {type(labels).__name__}"
+            f"labels must be an iterable of integers, one per image, got {type(labels).__name__}"
         )
     return iter(items), iter(labels)
 
@@ -163,7 +164,7 @@ def _of_array(
     size = int(np.prod(images.shape[1:]))
     step = max(_BATCH_BYTES // max(size, 1), 1)
     if marker.row_bytes is not None and images.flags.c_contiguous:
-        step = max(len(images), 1)  # is one batch, never copied
+        step = max(len(images), 1)  # one batch, without a copy
     for start in range(0, len(images), step):
         part = np.ascontiguousarray(images[start : start + step])
         yield _of_images(part, np.ascontiguousarray(labels[start : start + step]), marker)
@@ -192,7 +193,7 @@ _NO_CHECKSUMS = np.empty(0, np.uint64)
 def _gather_rows(
     images: Iterator[NDArray[np.uint8]], labels: Iterator[int], marker: Marker
 ) -> Iterator[Records]:
-    """Batches of raw images of one shape, copied into an array for each batch."""
+    """Batches of raw images of one shape; each batch is copied into one array."""
     shape, row_bytes = marker.image_shape, marker.row_bytes
     assert shape is not None
     assert row_bytes is not None
@@ -214,7 +215,7 @@ def _gather_rows(
 def _gather_images(
     images: Iterator[NDArray[np.uint8]], labels: Iterator[int], marker: Marker
 ) -> Iterator[Records]:
-    """Batches of images that are encoded, or differ in shape."""
+    """Batches of images that have to be encoded, or that differ in shape."""
 
     def check(image: object) -> tuple[NDArray[np.uint8], int]:
         checked = _one_image(image, marker).copy()
@@ -240,7 +241,7 @@ def _gather_encoded(
 def _gathered(
     items: Iterator[Any], labels: Iterator[int], check: Callable[[Any], tuple[_Item, int]]
 ) -> Iterator[tuple[list[_Item], NDArray[np.int64]]]:
-    """Checked items and labels, as many at once as the memory is for; `check` tells the bytes."""
+    """Checked items and labels, up to the limits of a batch; `check` also returns the bytes."""
     found: list[_Item] = []
     numbers: list[int] = []
     held = 0
@@ -257,14 +258,14 @@ def _gathered(
 
 
 def _paired(items: Iterator[Any], labels: Iterator[int]) -> Iterator[tuple[Any, int]]:
-    """Items with their labels; InvalidInputError where one of the two ends first."""
+    """Items with their labels; InvalidInputError if one of the two ends first."""
     count = 0
     for item in items:
         for label in labels:
             yield item, label
             break
         else:
-            raise InvalidInputError(f"labels ended after {count:,}, there are more images")
+            raise InvalidInputError(f"there are more images than labels: got {count:,} labels")
         count += 1
     for _ in labels:
-        raise InvalidInputError(f"images ended after {count:,}, there are more labels")
+        raise InvalidInputError(f"there are more labels than images: got {count:,} images")

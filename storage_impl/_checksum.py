@@ -1,17 +1,18 @@
-"""The checksum that every image carries.
+"""The checksum of each image.
 
-It is XXH3 of 64 bits, with seed 0, over the stored bytes (the pixels of a raw image, else the
-encoded ones), plus a mix of the index, the label and the shape, modulo 2**64: a record that moved,
-or whose label or shape changed, fails as one whose bytes did. The mix is::
+It is the sum, modulo 2**64, of two numbers. The first is the 64-bit XXH3 hash, with seed 0, of the
+stored bytes: the pixels of a raw image, or the encoded file. The second is a mix of the index, the
+label and the shape. So the checksum also detects a record that moved, or whose label or shape
+changed. The mix is::
 
     index * 0x9E3779B97F4A7C15 + label + (height << 28 | width << 4 | channels) * 0xD6E8FEB86659FD93
 
-modulo 2**64, put through the finalizer of SplitMix64 (Steele, Lea and Flood 2014), so that no
-flipped bit of a label makes up for one of the checksum.
+modulo 2**64, passed through the finalizer of SplitMix64 (Steele, Lea and Flood 2014). Because of
+the finalizer, a flipped bit in the label cannot cancel a flipped bit in the checksum.
 
-XXH3 was chosen by measurement. One CIFAR-10 image (3,072 bytes) costs, called from
-Python in microseconds: zlib.crc32 1.8, google-crc32c 0.69, xxh3_64 with the index and label as
-its seed 0.34, and without a seed 0.21. Reading the image from HDF5 costs about 0.5.
+XXH3 was chosen by measurement. For one CIFAR-10 image (3,072 bytes), a call from Python takes, in
+microseconds: zlib.crc32 1.8, google-crc32c 0.69, xxh3_64 with the index and label as its seed 0.34,
+and without a seed 0.21. Reading the image from HDF5 takes about 0.5.
 """
 
 from collections.abc import Iterable
@@ -22,14 +23,14 @@ from numpy.typing import NDArray
 
 from storage_impl._records import Records, Shape
 
-_INDEX = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, odd: distinct indices, distinct products
+_INDEX = 0x9E3779B97F4A7C15  # 2**64 / golden ratio; odd: distinct indices give distinct products
 _SHAPE = 0xD6E8FEB86659FD93
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 
 
 def shape_key(shape: Shape) -> int:
-    """What the shape of an image adds to the mix; sides are below 2**24."""
+    """The part of the mix that depends on the shape. Sides must be below 2**24."""
     height, width, channels = shape
     return ((height << 28 | width << 4 | channels) * _SHAPE) & _MASK
 
@@ -43,7 +44,7 @@ def checksum(index: int, data: bytes | memoryview, label: int, key: int) -> int:
 
 
 def checksums(indices: NDArray[np.int64], records: Records) -> NDArray[np.uint64]:
-    """Checksums of images, (n,) uint64, as they ought to be: those in `records` are not read."""
+    """Compute the checksums of images, (n,) uint64. Those in `records` are not read."""
     place = indices.view(np.uint64) * np.uint64(_INDEX) + records.labels.view(np.uint64)
     place += _shape_keys(records.shapes)
     place = (place ^ place >> np.uint64(30)) * np.uint64(_FIRST)
@@ -52,7 +53,7 @@ def checksums(indices: NDArray[np.int64], records: Records) -> NDArray[np.uint64
 
 
 def _shape_keys(shapes: NDArray[np.uint32]) -> NDArray[np.uint64] | np.uint64:
-    if len(shapes) and shapes.strides[0] == 0:  # of one shape
+    if len(shapes) and shapes.strides[0] == 0:  # all of one shape
         height, width, channels = map(int, shapes[0])
         return np.uint64(shape_key((height, width, channels)))
     height, width, channels = shapes.T.astype(np.uint64)
@@ -61,11 +62,11 @@ def _shape_keys(shapes: NDArray[np.uint32]) -> NDArray[np.uint64] | np.uint64:
 
 
 def digests(rows: Iterable[bytes] | NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """XXH3 of 64 bits of each of n strings of bytes, or rows of (n, bytes), as (n,) uint64."""
-    # An array is a buffer to xxhash as it is; `.data` would cost a tenth of the time more.
+    """64-bit XXH3 of each of n byte strings, or of each row of (n, bytes), as (n,) uint64."""
+    # xxhash accepts an array as a buffer. Passing its `.data` would take 10% longer.
     return np.fromiter(map(xxhash.xxh3_64_intdigest, rows), np.uint64)
 
 
 def digest(data: bytes | memoryview) -> int:
-    """XXH3 of 64 bits of `data`, as an integer below 2**64."""
+    """64-bit XXH3 of `data`, as an integer below 2**64."""
     return xxhash.xxh3_64_intdigest(data)

@@ -1,13 +1,15 @@
 """The commit record: how many images a store holds.
 
-Two slots of 32 bytes, little-endian, at the start of a file::
+The record has two slots of 32 bytes, little-endian, at the start of a file::
 
     count u64 | serial u64 | 0 u64 | XXH3-64 of the 24 bytes before, u64
 
-The valid slot with the higher serial counts. A commit writes one slot, syncs it where the
-store is durable, then writes the other. A write that was cut short, or that a reader meets
-half-way, leaves the last count standing, as LMDB's two meta pages do, and so does later damage
-to one of the slots. Both lie in one sector, which a disk writes whole.
+The valid slot with the higher serial is current. A commit writes one slot, syncs it if the store is
+durable, then writes the other.
+
+If a write is cut short, if a reader sees half of a write, or if one slot is damaged later, the
+other slot still has the last count. LMDB's two meta pages work in the same way. Both slots lie in
+one sector, which a disk writes as a whole.
 """
 
 import struct
@@ -39,12 +41,12 @@ class CommitRecord:
     Parameters
     ----------
     file : File
-        Opened for reading, and for writing too where `commit` is called.
+        Open for reading, and also for writing if `commit` is called.
 
     Attributes
     ----------
     count : int
-        Images committed when the record was read, or by the last `commit`.
+        Number of committed images, as of the last read or `commit`.
 
     Raises
     ------
@@ -74,8 +76,8 @@ class CommitRecord:
         self._in_doubt = True
         self._put(count, durable)
         self.count = count
-        # Again into the other slot: with the last count in one alone, damage to that one would
-        # take the store back to the count before, unnoticed.
+        # Write the other slot too. If only one slot had the new count, damage to it would silently
+        # take the store back to the previous count.
         with suppress(OSError):
             self._put(count, durable=False)
         self._in_doubt = False
@@ -83,7 +85,7 @@ class CommitRecord:
     def restore(self, count: int, *, durable: bool) -> None:
         """Go back to `count` after a commit that failed or was interrupted.
 
-        Until this has succeeded, what the commit refers to must stay where it is.
+        Until it has succeeded, keep the data that the commit refers to.
 
         Raises
         ------
@@ -105,6 +107,6 @@ def _unpack(number: int, slot: bytes) -> tuple[int, int] | None:
     if len(slot) != _SLOT:
         return None
     count, serial, _ = _BODY.unpack_from(slot)
-    # No store commits so often that its serials end, nor holds more than an index can say.
+    # No store reaches the limit of either number, so a larger one is damage.
     sound = serial % 2 == number and serial < _LIMIT and count < _LIMIT
     return (serial, count) if sound and slot == _pack(count, serial) else None

@@ -1,8 +1,9 @@
-"""Making a store, and opening the one that is there.
+"""Create a store, or open the directory of an existing one.
 
-A store is made aside, under a name of its own, and renamed: a creation that was cut short leaves a
-hidden directory that the next one removes, and never half a store. Of several processes that make
-the same store at once, one succeeds and the others find that it exists.
+A store is created in a hidden directory with a unique name, which is then renamed. A creation that
+is cut short never leaves half a store. It leaves a hidden directory, which the next creation
+removes. If several processes create the same store at once, one succeeds and the others get
+StoreExistsError.
 """
 
 import errno
@@ -32,20 +33,22 @@ from storage_impl.errors import (
     write_error,
 )
 
-_ASIDE = ".storage_impl-"  # short, since a name may have 255 bytes only
+_ASIDE = ".storage_impl-"  # short, because a name has at most 255 bytes
 _MAKING = ".making"
 _ASIDE_NAME = re.compile(r"\.storage_impl-[0-9a-f]{16}\.making")
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
-    """A path that stays the same when the working directory changes."""
+    """Return an absolute path, which stays valid when the working directory changes."""
     try:
         text = os.fspath(path)
         if "\0" in text:
-            raise InvalidInputError(f"a path holds no NUL character, got {path!r}")
+            raise InvalidInputError(f"a path must not contain a NUL character, got {path!r}")
         return Path(os.path.abspath(text))
     except FileNotFoundError as error:
-        raise StoreNotFoundError(f"{path} is relative to a directory that is gone") from error
+        raise StoreNotFoundError(
+            f"{path} is a relative path, and the working directory is gone; use an absolute path"
+        ) from error
 
 
 def check_options(kind: type[Backend], encoding: str, options: dict[str, Any]) -> Options:
@@ -54,7 +57,7 @@ def check_options(kind: type[Backend], encoding: str, options: dict[str, Any]) -
     Raises
     ------
     InvalidInputError
-        There is no such option, or its value is not accepted.
+        An option does not exist, or its value is not accepted.
     """
     of_encoding = codecs.OPTIONS.get(encoding, {})
     accepted = of_encoding | kind.defaults
@@ -81,12 +84,12 @@ def marker_of(
     durable: object,
     options: dict[str, Any],
 ) -> Marker:
-    """What a new store is to be, checked."""
+    """Check the properties of a store and return them as its marker."""
     encoding = kind.encodings[0] if encoding is None else encoding
     encoding = _inputs.choice("encoding", encoding, codecs.ENCODINGS)
     if encoding not in kind.encodings:
         raise InvalidInputError(
-            f"the {kind.name} backend holds the encoding {_inputs.one_of(kind.encodings)}, "
+            f"the encoding of the {kind.name} backend must be {_inputs.one_of(kind.encodings)}, "
             f"got {encoding!r}"
         )
     shape = _inputs.image_shape(image_shape)
@@ -104,13 +107,13 @@ def marker_of(
 
 
 def create(kind: type[Backend], path: Path, marker: Marker) -> tuple[Directory, WriterLock]:
-    """Make an empty store, and return its directory, locked for writing."""
+    """Create an empty store and return its directory, locked for writing."""
     if os.path.lexists(path):
         raise StoreExistsError(
-            f"{path} exists; open_store(..., mode='a') appends to a store, or choose another path"
+            f"{path} exists; choose another path, or append with open_store(..., mode='a')"
         )
     if not path.parent.is_dir():
-        raise StoreNotFoundError(f"{path.parent} is not a directory; make it first")
+        raise StoreNotFoundError(f"{path.parent} is not a directory; create it first")
     made: Path | None = None
     lock: WriterLock | None = None
     try:
@@ -122,7 +125,7 @@ def create(kind: type[Backend], path: Path, marker: Marker) -> tuple[Directory, 
         _marker.write(directory, marker)
         if marker.durable:
             directory.sync_all()
-        if os.name == "nt":  # pragma: no cover - it renames no directory that holds an open file
+        if os.name == "nt":  # pragma: no cover - it cannot rename a directory with an open file
             lock.release()
             lock = None
         os.rename(made, path)
@@ -140,7 +143,7 @@ def create(kind: type[Backend], path: Path, marker: Marker) -> tuple[Directory, 
             lock.release()
         if isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             raise StoreExistsError(
-                f"another process has just made {path}; open_store opens it"
+                f"another process has just created {path}; open_store opens it"
             ) from None
         if is_foreign(error, kind):
             raise write_error(f"{path} could not be created", error, "was not made") from error
@@ -148,11 +151,11 @@ def create(kind: type[Backend], path: Path, marker: Marker) -> tuple[Directory, 
 
 
 def _make_aside(parent: Directory) -> tuple[Directory, WriterLock]:
-    """Make the directory that a store is made in, and lock it."""
+    """Create and lock the hidden directory in which a store is created."""
     while True:
         name = f"{_ASIDE}{secrets.token_hex(8)}{_MAKING}"
         parent.make(name)
-        # Another creation may take it for a leftover until it is locked.
+        # Until it is locked, another creation may remove it as a leftover.
         with suppress(FileNotFoundError, StoreLockedError):
             directory = parent.subdirectory(name)
             lock = WriterLock(directory)
@@ -161,13 +164,13 @@ def _make_aside(parent: Directory) -> tuple[Directory, WriterLock]:
 
 
 def _remove_leftovers(parent: Directory, kind: type[Backend]) -> None:
-    """Remove what creations that were cut short left here."""
-    # After a power cut any of the files may be there, with the lock's or without.
+    """Remove what interrupted creations left in a directory."""
+    # After a power cut, any of the files may exist, with or without the lock file.
     made = kind.made | {_marker.NAME}
     for name in parent.names():
         if not _ASIDE_NAME.fullmatch(name):
             continue
-        with suppress(OSError, StorageError):  # it is another's, or is being made at this moment
+        with suppress(OSError, StorageError):  # not permitted, or its creation is in progress
             leftover = parent.subdirectory(name)
             names = leftover.names()
             if not (_lock.NAME in names or made.issuperset(names)):
@@ -186,7 +189,7 @@ def open_directory(path: Path) -> Directory:
     except NotADirectoryError:
         if not os.path.lexists(path):
             raise StoreNotFoundError(f"{path} does not exist") from None
-        raise NotAStoreError(f"{path} is not a store: it is no directory") from None
+        raise NotAStoreError(f"{path} is not a store: it is not a directory") from None
     except OSError as error:
         failure = read_error(f"{path} cannot be opened", error)
         if isinstance(failure, DamagedStoreError):
@@ -198,12 +201,12 @@ def check_not_copied(directory: Directory) -> None:
     """Raise DamagedStoreError for a copy that was made while a writer had the store open."""
     if _lock.copied(directory):
         raise DamagedStoreError(
-            f"{directory.path} was copied while it was open for writing, and parts of it may be "
-            "of different moments; copy it again while no writer has it open, or, where the "
-            "original is lost, open it with verify=True, which checks all of it first"
+            f"{directory.path} was copied while a writer had it open, so its files may not match "
+            "each other; copy it again while no writer has it open or, if the original is lost, "
+            "use open_store(..., mode='a', verify=True), which checks the whole copy"
         )
 
 
 def is_foreign(error: BaseException, kind: type[Backend]) -> bool:
-    """Whether an error is a library's or the system's, and not yet one of `errors`."""
+    """Whether a library or the system raised an error, and it is not yet a StorageError."""
     return isinstance(error, kind.errors) and not isinstance(error, StorageError) and is_ours(error)

@@ -1,11 +1,12 @@
-"""Files to pixels and back, by Pillow and, where it is installed, simplejpeg.
+"""Encode and decode image files with Pillow and, if it is installed, simplejpeg.
 
-A module of its own, imported when the first image is decoded or encoded: Pillow takes longer to
-import than all else here, and a store of raw images never needs it.
+This is a separate module because Pillow takes longer to import than the rest of the package. Stores
+of raw images never need it.
 
-Pillow's decoders are called with what the header says. Its classes for files parse all of the
-metadata first, which takes longer than decoding a small image; they warn of what they find there,
-and take a file that was cut short for whole where somebody set ``LOAD_TRUNCATED_IMAGES``.
+PNG and JPEG files go directly to Pillow's decoders, with the values of their headers. Pillow's
+classes for these files would first parse all metadata, which takes longer than decoding a small
+image. They also warn about metadata, and accept truncated files if somebody set
+``LOAD_TRUNCATED_IMAGES``.
 """
 
 import struct
@@ -25,7 +26,7 @@ from storage_impl._image_header import Header
 from storage_impl._records import Shape
 from storage_impl.errors import InvalidInputError, is_ours
 
-# What Pillow raises for a file that is not of its format or a broken one.
+# What Pillow raises for a broken file, or for one of another format.
 ERRORS = (
     OSError,
     SyntaxError,
@@ -37,8 +38,8 @@ ERRORS = (
     Image.DecompressionBombError,
 )
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_COLOURS = {1: "GRAY", 3: "RGB"}  # as simplejpeg names them
-# What Pillow calls the pixels of a PNG file: once decoded, and as they are in the file.
+_COLOURS = {1: "GRAY", 3: "RGB"}  # simplejpeg's names
+# For each bit depth and colour type of PNG: Pillow's modes of the decoded and the stored pixels.
 _PNG_MODES = {
     (1, 0): ("1", "1"),
     (2, 0): ("L", "L;2"),
@@ -62,7 +63,7 @@ def _installed(name: str) -> Any:
 
 
 simplejpeg = _installed("simplejpeg")
-# Before 9.4 Pillow cannot tell WebP to keep the colours of transparent pixels.
+# Before 9.4, Pillow has no option that keeps the colours of transparent pixels in WebP.
 KEEPS_TRANSPARENT = tuple(map(int, PIL.__version__.split(".")[:2])) >= (9, 4)
 
 
@@ -74,12 +75,12 @@ def names() -> dict[str, str]:
 
 
 def encode(image: NDArray[np.uint8], encoding: str, arguments: dict[str, Any]) -> bytes:
-    """Return the file of an image: uint8 (H, W, C), C-contiguous."""
+    """Encode an image, uint8 (H, W, C), C-contiguous, and return the bytes of the file."""
     height, width, channels = image.shape
     if encoding == "webp" and channels == 4 and not KEEPS_TRANSPARENT:
         raise InvalidInputError(
-            f"webp of 4 channels needs Pillow 9.4 or later, this is {PIL.__version__}; install a "
-            "newer Pillow or store png"
+            f"webp with 4 channels needs Pillow 9.4 or later, got {PIL.__version__}; install a "
+            "newer Pillow, or use encoding='png'"
         )
     mode = _MODES[channels]
     buffer = BytesIO()
@@ -89,9 +90,10 @@ def encode(image: NDArray[np.uint8], encoding: str, arguments: dict[str, Any]) -
 
 
 def decode(data: bytes, header: Header, channels: int) -> NDArray[np.uint8]:
-    """Return the pixels of a file, (H, W, C) uint8; `channels` may be 4 for a header of 3.
+    """Decode a file to pixels, (H, W, C) uint8.
 
-    Raises one of `ERRORS` for a file that is damaged behind its header.
+    `channels` is C. It may be 4 if the header says 3, because WebP drops the alpha channel of
+    opaque images. Raises one of `ERRORS` for a file that is damaged after its header.
     """
     height, width, _ = header.shape
     if header.encoding == "jpeg" and simplejpeg is not None and header.components != 4:
@@ -100,7 +102,7 @@ def decode(data: bytes, header: Header, channels: int) -> NDArray[np.uint8]:
             return pixels
     image = _PILLOW[header.encoding](data, header)
     if image.size != (width, height):
-        raise ValueError(f"the decoder finds {image.size} pixels, the header says {header.shape}")
+        raise ValueError(f"the decoder found {image.size} pixels, the header says {header.shape}")
     if image.mode != _MODES[channels]:
         image = image.convert(_MODES[channels])
     return np.frombuffer(image.tobytes(), np.uint8).reshape(height, width, channels)
@@ -116,7 +118,7 @@ def _png(data: bytes, found: Header) -> Image.Image:
             if stop + 4 > len(data):
                 raise ValueError("the PNG file was cut short")
             parts.append(data[start:stop])
-        elif parts:  # all pixels are there, and what follows changes none
+        elif parts:  # later chunks do not change the pixels
             break
         elif kind == b"PLTE":
             palette = data[start:stop]
@@ -138,7 +140,7 @@ def _png(data: bytes, found: Header) -> Image.Image:
 def _jpeg(data: bytes, header: Header) -> Image.Image:
     height, width, _ = header.shape
     mode = {1: "L", 3: "RGB", 4: "CMYK"}[header.components]
-    # Programs write CMYK inverted; Pillow, too, takes all files for such.
+    # Programs write CMYK inverted. Pillow also assumes this of all files.
     raw_mode = "CMYK;I" if mode == "CMYK" else mode
     return Image.frombytes(mode, (width, height), data, "jpeg", raw_mode, "")
 
@@ -151,7 +153,7 @@ _PILLOW = {"png": _png, "jpeg": _jpeg, "webp": _webp}
 
 
 def _fast_jpeg(data: bytes, shape: Shape) -> NDArray[np.uint8] | None:
-    """The pixels of a JPEG file; None where Pillow is to try, which accepts more."""
+    """Decode a JPEG file; return None if Pillow, which accepts more files, has to try."""
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, _COLOURS[shape[2]])
     except ValueError as error:

@@ -1,13 +1,13 @@
-"""Files as a store needs them: regular or refused, synced, opened from their directory.
+"""Open, write and sync the files of a store, and refuse everything except regular files.
 
-Names below a store may come from a stranger. A FIFO would hang the process that opens it, and a
-symbolic link would lead it elsewhere, so nothing is opened but regular files, and nothing by a
-path: a `Directory` is opened once and everything in it from its descriptor. A store that is open
-stays with its directory when that is renamed, and no link that is put in its way is followed.
+A store may come from somebody the user does not trust. A FIFO would hang the process that opens it,
+and a symbolic link would lead elsewhere. So only regular files are opened, and never by a path: a
+`Directory` is opened once, and its files are opened through its descriptor. An open store thus
+keeps its directory when that is renamed, and follows no link that is put in its place.
 
-A descriptor is closed when nobody uses it any more. A thread that reads while another closes the
-store keeps its files open until it has read, and never reads from a number that meanwhile stands
-for another file.
+A descriptor is closed when its last user drops it. If one thread closes the store while another one
+reads, the files stay open until the read is done. So no thread reads from a descriptor number that
+the system has meanwhile given to another file.
 """
 
 import errno
@@ -25,7 +25,7 @@ from storage_impl._threads import each
 if sys.platform != "win32":
     import fcntl
 
-# Absent on Windows: it has no FIFOs, and few may make links there.
+# Absent on Windows, which has no FIFOs, and where few users may create links.
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _REGULAR_ONLY = _NOFOLLOW | getattr(os, "O_NONBLOCK", 0)
 _ALWAYS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -34,15 +34,15 @@ _AT = os.open in os.supports_dir_fd
 
 
 class DiskUsage(NamedTuple):
-    """Bytes that a store takes.
+    """The disk space that a store takes, in bytes.
 
     Attributes
     ----------
     apparent : int
-        The lengths of its files.
+        The sum of the lengths of its files.
     allocated : int
-        The blocks that the file system gave its files and directories, as `du`
-        counts them. Where the system does not tell (Windows), the same as `apparent`.
+        The blocks that the file system allocated to its files and directories, as `du` counts them.
+        The same as `apparent` on systems that do not report blocks (Windows).
     """
 
     apparent: int
@@ -52,8 +52,8 @@ class DiskUsage(NamedTuple):
 class File:
     """A descriptor that is closed when nobody uses it any more.
 
-    For what stays open: Python ignores what a signal's handler raises while an object is finalized,
-    so a file that is open for a moment is closed in the ordinary way.
+    It is for files that stay open. A file that is open only for a moment is closed explicitly,
+    because Python ignores what a signal handler raises while an object is finalized.
 
     Attributes
     ----------
@@ -68,13 +68,13 @@ class File:
 
     @property
     def path(self) -> Path:
-        """Where it was opened, for messages: made when asked for, it takes as long as opening."""
+        """The path, for messages. It is built on demand, because that takes as long as opening."""
         directory, name = self._place
         return directory / name
 
     def __del__(self, close=os.close) -> None:  # type: ignore[no-untyped-def]
-        # A network's file system may fail here; what was written was synced before. Of an opening
-        # that failed there is no descriptor.
+        # OSError: a network file system may fail here, but the data was synced before.
+        # AttributeError: the file could not be opened, so there is no descriptor.
         with suppress(OSError, AttributeError):
             close(self.fd)
 
@@ -84,13 +84,14 @@ class File:
 
 
 class Directory(File):
-    """A directory that is open: names in it are looked up there, wherever it is moved.
+    """An open directory. Names are looked up in it, even after it was moved.
 
     Parameters
     ----------
     path : Path
     parent : Directory, optional
-        The directory that it is in, where its name must be no link; else `path` says where it is.
+        The directory that contains it under the last name of `path`, which must not be a link.
+        Without a parent, `path` is opened.
 
     Raises
     ------
@@ -121,18 +122,18 @@ class Directory(File):
         return name if _AT else str(self.path / name)
 
     def identity(self) -> tuple[int, int]:
-        """What tells this directory from all others: device and inode."""
+        """Device and inode, which identify the directory."""
         status = os.fstat(self.fd) if _AT else os.stat(self.path)
         return status.st_dev, status.st_ino
 
     def open(self, name: str, flags: int = os.O_RDONLY) -> File:
-        """Open a file of this directory, which must be a regular one.
+        """Open a regular file of this directory.
 
         Raises
         ------
         OSError
-            As `os.open`, and with ``errno.ELOOP`` or ``errno.EINVAL`` for a symbolic link,
-            a directory, a FIFO, a socket or a device.
+            As `os.open`; also for a symbolic link, a directory, a FIFO, a socket or a device, with
+            ``errno.ELOOP`` or ``errno.EINVAL``.
         """
         return File(self._open(name, flags), self.path, name)
 
@@ -144,22 +145,22 @@ class Directory(File):
         return fd
 
     def subdirectory(self, name: str) -> "Directory":
-        """Open a directory of this one, and no link to one."""
+        """Open a directory in this one. It must not be a link."""
         return Directory(self.path / name, self)
 
     def status(self, name: str) -> os.stat_result:
-        """The status of what has that name, of a link its own."""
+        """The status of the entry of that name. A link is not followed."""
         return os.stat(self._name(name), dir_fd=self._fd, follow_symlinks=False)
 
     def regular(self, name: str) -> os.stat_result:
-        """The status of a file that a library is about to open by its name; OSError if no file."""
+        """The status of a regular file that a library will open by name; OSError for others."""
         status = self.status(name)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(self.path / name))
         return status
 
     def has(self, name: str) -> bool:
-        """Whether there is anything of that name."""
+        """Whether there is an entry of that name."""
         try:
             self.status(name)
         except FileNotFoundError:
@@ -167,22 +168,22 @@ class Directory(File):
         return True
 
     def names(self) -> list[str]:
-        """The names in it, in no order."""
+        """The names of the entries, in no particular order."""
         return os.listdir(self.fd if _AT else self.path)
 
     def read(self, name: str, limit: int) -> bytes:
-        """The whole content of a regular file of at most `limit` bytes, else ``errno.EFBIG``."""
+        """Read a whole regular file; ``errno.EFBIG`` if it is longer than `limit` bytes."""
         fd = self._open(name, os.O_RDONLY)
         try:
             size = os.fstat(fd).st_size
             if size > limit:
-                raise OSError(errno.EFBIG, f"{size:,} bytes, at most {limit:,} are possible")
+                raise OSError(errno.EFBIG, f"{size:,} bytes, but at most {limit:,} are accepted")
             return os.read(fd, size)
         finally:
             os.close(fd)
 
     def write(self, name: str, data: bytes | memoryview, *, durable: bool) -> None:
-        """Write a file that did not exist; a leftover of the same name is replaced."""
+        """Write a new file. A leftover of the same name is replaced."""
         with self.new(name) as fd:
             write_all(fd, data)
             if durable:
@@ -190,7 +191,7 @@ class Directory(File):
 
     @contextmanager
     def new(self, name: str) -> Iterator[int]:
-        """Open a file that did not exist, for writing; a leftover of the same name is replaced."""
+        """Open a new file for writing. A leftover of the same name is replaced."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
             fd = self._open(name, flags)
@@ -203,11 +204,11 @@ class Directory(File):
             os.close(fd)
 
     def make(self, name: str) -> None:
-        """Make a directory."""
+        """Create a directory."""
         os.mkdir(self._name(name), dir_fd=self._fd)
 
     def rename(self, old: str, new: str) -> None:
-        """Rename a file, over another where there is one."""
+        """Rename a file. An existing file of the new name is replaced."""
         os.replace(self._name(old), self._name(new), src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def remove(self, name: str) -> None:
@@ -219,8 +220,9 @@ class Directory(File):
         os.rmdir(self._name(name), dir_fd=self._fd)
 
     def sync_name(self, name: str) -> None:
-        """Bring a file's content to the disk."""
-        # Windows syncs only what is open for writing; elsewhere the owner alone may have the right.
+        """Sync a file to the disk."""
+        # Windows syncs only files that are open for writing. Elsewhere, only the owner may be
+        # permitted to open the file for writing.
         fd = self._open(name, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         try:
             sync(fd)
@@ -228,24 +230,24 @@ class Directory(File):
             os.close(fd)
 
     def sync(self) -> None:
-        """Bring the names in it to the disk, where the system can."""
+        """Sync the names in the directory to the disk, if the system can."""
         if os.name != "nt":
             os.fsync(self.fd)
 
     def sync_all(self) -> None:
-        """Bring its files and their names to the disk, all at once; it has few."""
+        """Sync its files and their names to the disk, all at once. There are few."""
         names = [name for name in self.names() if stat.S_ISREG(self.status(name).st_mode)]
         each(_call, [(self.sync,), *((self.sync_name, name) for name in names)])
 
 
 def check_directory(path: str | Path) -> None:
-    """Raise OSError unless `path` is a directory, and no link to one."""
+    """Raise OSError unless `path` is a directory and not a link to one."""
     if not stat.S_ISDIR(os.lstat(path).st_mode):
         raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(path))
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write all of `data`, however often the system takes only a part."""
+    """Write all of `data`, with several calls if the system writes only a part."""
     written = os.write(fd, data)
     if written < len(data):
         rest = memoryview(data)[written:]
@@ -264,7 +266,7 @@ if hasattr(os, "pread"):
             offset += written
 
 else:  # pragma: no cover
-    _position = threading.Lock()  # which all threads share
+    _position = threading.Lock()  # guards the file's position, which all threads share
 
     def pread(fd: int, length: int, offset: int) -> bytes:
         """Read up to `length` bytes at `offset`."""
@@ -284,7 +286,7 @@ if hasattr(os, "preadv"):
 else:  # pragma: no cover - Windows
 
     def preadv(fd: int, buffers: Any, offset: int) -> int:  # type: ignore[misc]
-        """Read into one buffer at `offset`, as many bytes as there are."""
+        """Read into one buffer from `offset` on, up to the end of the file."""
         view = memoryview(buffers[0]).cast("B")
         data = pread(fd, len(view), offset)
         view[: len(data)] = data
@@ -292,7 +294,7 @@ else:  # pragma: no cover - Windows
 
 
 def sync(fd: int) -> None:
-    """Bring a file's content to the disk, and not only to the disk's own cache."""
+    """Sync a file to the disk itself, not only to the disk's own cache."""
     if sys.platform == "darwin":  # pragma: no cover
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
     else:
@@ -300,7 +302,7 @@ def sync(fd: int) -> None:
 
 
 def sync_together(fd: int, directory: Directory) -> None:
-    """Bring a file and the names in its directory to the disk, at once: a disk's cache is slow."""
+    """Sync a file and the names in its directory at once, because flushing a disk is slow."""
     each(_call, [(sync, fd), (directory.sync,)])
 
 
@@ -309,14 +311,15 @@ def _call(function: Callable[..., object], *arguments: object) -> None:
 
 
 def begin_writing(fd: int, offset: int, length: int) -> None:
-    """Have the system begin to write a part of a file to the disk, where it can be asked to."""
+    """Ask the system to start writing a part of a file to the disk, if it can."""
     if hasattr(os, "posix_fadvise"):
-        # What is not written yet cannot be dropped: it is written, and stays meanwhile.
+        # The system cannot drop pages that are not on the disk yet. It starts writing them, and
+        # keeps them.
         os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
 
 
 def disk_usage(directory: Path) -> DiskUsage:
-    """Bytes of everything below a directory, and of the directory itself."""
+    """The disk space of a directory and everything below it."""
     apparent = allocated = 0
     for status in _walk(directory):
         if not stat.S_ISDIR(status.st_mode):
@@ -331,7 +334,7 @@ def _walk(directory: Path) -> Iterator[os.stat_result]:
     while pending:
         with os.scandir(pending.pop()) as entries:
             for entry in entries:
-                with suppress(FileNotFoundError):  # a writer renamed it meanwhile
+                with suppress(FileNotFoundError):  # a writer has just renamed it
                     yield os.lstat(entry.path)
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(entry.path)

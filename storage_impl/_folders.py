@@ -1,4 +1,4 @@
-"""Folders of image files: read into a store, and written out of one."""
+"""Read folders of image files into a store, and write the images of a store into folders."""
 
 import os
 import re
@@ -18,13 +18,13 @@ _MODES = {"1": "L", "L": "L", "RGB": "RGB", "RGBA": "RGBA", "P": "RGB", "PA": "R
 _MODES |= {"LA": "RGBA", "La": "RGBA", "RGBa": "RGBA", "RGBX": "RGB"}
 _MODES |= {"CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 EXPORTED = re.compile(r"\d{8,}\.(png|jpg|webp)")
-"""The name of a file that `write` makes."""
+"""The names of the files that `write` creates."""
 
 _SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
 
 class BadFileError(Exception):
-    """A file that is no image, or cannot be read."""
+    """A file is not an image, or cannot be read."""
 
 
 class Folder(NamedTuple):
@@ -33,9 +33,9 @@ class Folder(NamedTuple):
     Attributes
     ----------
     files : list of (Path, int)
-        Each with its label, in order.
+        Each file with its label, in order.
     names : list of str
-        The subfolders, each at the place of its label; empty where the files lie in the folder.
+        The subfolder of each label. Empty if the files lie directly in the folder.
     """
 
     files: list[tuple[Path, int]]
@@ -43,18 +43,19 @@ class Folder(NamedTuple):
 
 
 def look(folder: Path) -> Folder:
-    """List the files of each subfolder, or those of the folder itself, with label 0.
+    """List the files of each subfolder or, without subfolders, those of the folder itself.
 
-    Subfolders and files come sorted by name. Those whose name begins with a dot do not count.
-    Files deeper inside belong to the subfolder at the top.
+    The subfolders have the labels 0, 1, and so on. Files of the folder itself have the label 0.
+    Subfolders and files are sorted by name, and names that begin with a dot are ignored. Files in
+    deeper folders belong to the subfolder at the top.
     """
     visible = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
     names = [each.name for each in visible if each.is_dir()]
     beside = [each for each in visible if not each.is_dir()]
     if names and beside:
         raise InvalidInputError(
-            f"{folder} holds subfolders, which are labels, and files beside them, such as "
-            f"{beside[0].name}; move those into a subfolder"
+            f"{folder} contains both subfolders, which become labels, and files, such as "
+            f"{beside[0].name}; move the files into a subfolder"
         )
     files = [(each, 0) for each in beside]
     for label, name in enumerate(names):
@@ -67,7 +68,7 @@ def look(folder: Path) -> Folder:
 
 
 def kept(path: Path) -> bytes:
-    """The bytes of a PNG, JPEG or WebP file that can be decoded."""
+    """Read a PNG, JPEG or WebP file, and check that it can be decoded."""
     try:
         data = path.read_bytes()
         header = codecs.header_of(data, "mixed")
@@ -78,19 +79,22 @@ def kept(path: Path) -> bytes:
 
 
 def pixels(path: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
-    """The pixels of an image file, (H, W, C) uint8.
+    """Read the pixels of an image file, (H, W, C) uint8.
 
-    With a `size`, height and width, the image is centre-cropped to its shape, resized, and RGB.
+    If `size` (height, width) is given, the image is cropped around its centre to that aspect ratio,
+    resized, and converted to RGB.
     """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as image:
             if getattr(image, "n_frames", 1) > 1:
-                raise BadFileError(f"{path}: it is an animation")
+                raise BadFileError(f"{path}: animations are not accepted")
             mode = _MODES.get(image.mode)
             if mode is None:
-                raise BadFileError(f"{path}: it has the mode {image.mode}, not 8 bits a channel")
+                raise BadFileError(
+                    f"{path}: the mode {image.mode} is not accepted; convert to 8 bits per channel"
+                )
             if mode == "RGB" and "transparency" in image.info:
                 mode = "RGBA"
             if size is None:
@@ -106,7 +110,7 @@ def pixels(path: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
 def read(
     folder: Folder, load: Callable[[Path], Any], on_bad: Callable[[BadFileError], None]
 ) -> Iterator[tuple[Any, int]]:
-    """Load the files in threads, in order; `on_bad` raises or leaves a file out."""
+    """Load the files in threads, in order. `on_bad` raises, or returns to skip a bad file."""
 
     def attempt(path: Path) -> Any:
         try:
@@ -126,7 +130,7 @@ def read(
 
 
 def write(store: ImageStore, folder: Path, names: list[str]) -> Iterator[None]:
-    """Write each image into the subfolder of its label: files as they are stored, pixels as PNG."""
+    """Write each image to the subfolder of its label: files unchanged, raw pixels as PNG."""
     for index in range(len(store)):
         if store.encoding == "raw":
             image, label = store.read_one(index)

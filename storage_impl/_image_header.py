@@ -1,10 +1,10 @@
-"""What the first bytes of a PNG, JPEG or WebP file say, read without decoding anything.
+"""Read the header of a PNG, JPEG or WebP file, without decoding anything.
 
-What a file asks for is known before a decoder sees it: its size, its channels, and whether it is
-of a kind that this package refuses (see `storage_impl.codecs`).
+The header gives the size and the channels of the image before a decoder sees the file. It also
+shows whether this package refuses the file (see `storage_impl.codecs`).
 
-The formats are those of the PNG specification (third edition, sections 5.3, 11.2 and 11.3), ITU-T
-T.81 (annex B) and the WebP container specification (RFC 9649).
+The sources for the formats are the PNG specification (third edition, sections 5.3, 11.2 and 11.3),
+ITU-T T.81 (annex B) and the WebP container specification (RFC 9649).
 """
 
 import re
@@ -21,26 +21,26 @@ _JPEG = b"\xff\xd8\xff"
 _IHDR = struct.Struct(">IIBBBBB")
 _CHUNK = struct.Struct(">I4s")
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 4, 6: 4}  # of a colour type, once decoded
+_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 4, 6: 4}  # of each colour type, once decoded
 PALETTE = 3  # the colour type
 _JPEG_SIDE = 65_500  # pixels, the limit of libjpeg
-# Each scan of a progressive file, however short, is a pass over the whole image. Most have 10.
+# Each scan of a progressive file, however short, takes a pass over the image. Most files have 10.
 _SCANS = 100
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # where compressed pixels end
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker that ends compressed pixels
 
 
 class Header(NamedTuple):
-    """What a file says of itself.
+    """The content of a file's header.
 
     Attributes
     ----------
     encoding : str
         "png", "jpeg" or "webp".
     shape : tuple of int
-        (H, W, C) of the decoded pixels: a palette becomes RGB, or RGBA where it has transparency,
-        grey with alpha becomes RGBA, CMYK becomes RGB.
+        (H, W, C) of the decoded pixels. A palette becomes RGB, or RGBA if it has transparency. Grey
+        with alpha becomes RGBA, and CMYK becomes RGB.
     components : int
-        Channels of the file: of JPEG 1, 3 or 4 (CMYK), else those of `shape`.
+        Channels in the file: 1, 3 or 4 (CMYK) for JPEG, otherwise C of `shape`.
     """
 
     encoding: str
@@ -49,7 +49,7 @@ class Header(NamedTuple):
 
 
 class PngHeader(NamedTuple):
-    """The chunk IHDR of a PNG file: what `decode` needs to know of it."""
+    """The fields of the chunk IHDR of a PNG file."""
 
     width: int
     height: int
@@ -66,7 +66,7 @@ def read(data: bytes) -> Header:
     Raises
     ------
     InvalidInputError
-        It is of no format that is known, is refused, or ends within its header.
+        The format is unknown, the file is refused, or it ends within its header.
     """
     try:
         if data[:8] == _PNG:
@@ -77,14 +77,14 @@ def read(data: bytes) -> Header:
             shape = _webp(data)
             return Header("webp", shape, shape[2])
     except (struct.error, IndexError):
-        raise InvalidInputError("the file ends within its header; it was cut short") from None
-    raise InvalidInputError("the bytes are no PNG, JPEG or WebP file")
+        raise InvalidInputError("the file was cut short: it ends within its header") from None
+    raise InvalidInputError("the bytes are not a PNG, JPEG or WebP file")
 
 
 def png_header(data: bytes) -> PngHeader:
-    """The header of a PNG file; InvalidInputError if it is none."""
+    """The header of a PNG file; InvalidInputError if the bytes are not one."""
     if data[:16] != _PNG + b"\0\0\0\rIHDR":
-        raise InvalidInputError("the bytes are no PNG file: they do not begin with its header")
+        raise InvalidInputError("the bytes are not a PNG file: they do not begin with its header")
     header = PngHeader(*_IHDR.unpack_from(data, 16))
     if (
         header.depth not in _DEPTHS.get(header.colour, ())
@@ -98,7 +98,7 @@ def png_header(data: bytes) -> PngHeader:
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """The name of each chunk of a PNG file, and where its content begins and ends.
 
-    The last may end behind the file, where that was cut short.
+    If the file was cut short, the last chunk may end beyond it.
     """
     position = 8
     while position + 8 <= len(data):
@@ -111,13 +111,13 @@ def _png(data: bytes) -> Header:
     header = png_header(data)
     if header.depth == 16:
         raise InvalidInputError(
-            "the PNG file has 16 bits a channel; files of up to 8 are accepted, convert it first"
+            "the PNG file has 16 bits per channel, at most 8 are accepted; convert it first"
         )
     channels = _CHANNELS[header.colour]
     has_palette = header.colour != PALETTE
     for kind, start, stop in png_chunks(data):
         if kind == b"IEND":
-            raise InvalidInputError("the PNG file holds no pixels")
+            raise InvalidInputError("the PNG file contains no pixels")
         if kind == b"IDAT":
             if not has_palette:
                 raise InvalidInputError("the PNG file is damaged: it has no palette")
@@ -151,7 +151,7 @@ def _jpeg(data: bytes) -> Header:
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
             return _jpeg_frame(data, kind, position + 4)
         position += 2
-        if not (kind == 0x01 or 0xD0 <= kind <= 0xD7):  # those have no content
+        if not (kind == 0x01 or 0xD0 <= kind <= 0xD7):  # these have no content
             length = struct.unpack_from(">H", data, position)[0]
             if length < 2:
                 raise InvalidInputError("the JPEG file is damaged: it has no valid header")
@@ -162,23 +162,24 @@ def _jpeg_frame(data: bytes, kind: int, position: int) -> Header:
     depth, height, width, components = struct.unpack_from(">BHHB", data, position)
     if depth != 8:
         raise InvalidInputError(
-            f"the JPEG file has {depth} bits a channel; files of 8 are accepted, convert it first"
+            f"the JPEG file has {depth} bits per channel, only 8 are accepted; convert it first"
         )
-    if kind > 0xC2:  # all but baseline, extended and progressive
+    if kind > 0xC2:  # neither baseline nor extended nor progressive
         raise InvalidInputError(
-            "the JPEG file is lossless, hierarchical or arithmetic-coded; baseline and progressive "
-            "files are accepted, convert it first"
+            "the JPEG file is lossless, hierarchical or arithmetic-coded; convert it to a baseline "
+            "or progressive file first"
         )
     if components not in (1, 3, 4) or not height or not width:
         raise InvalidInputError("the JPEG file is damaged: it has no valid header")
     if max(height, width) > _JPEG_SIDE:
         raise InvalidInputError(
-            f"the JPEG file has {width:,} x {height:,} pixels; up to {_JPEG_SIDE:,} a side are "
+            f"the JPEG file has {width:,} x {height:,} pixels; at most {_JPEG_SIDE:,} per side are "
             "accepted"
         )
     if kind == 0xC2 and data.count(b"\xff\xda") > _SCANS and _scans(data, position) > _SCANS:
         raise InvalidInputError(
-            f"the JPEG file has more than {_SCANS} scans, which would take too long to decode"
+            f"the JPEG file has more than {_SCANS} scans, which take too long to decode; convert "
+            "it to a baseline file first"
         )
     return Header("jpeg", (height, width, 1 if components == 1 else 3), components)
 

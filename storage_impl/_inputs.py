@@ -1,7 +1,7 @@
-"""Arguments, checked before a byte is written.
+"""Check arguments before a byte is written.
 
-Each function returns its argument in the one form that the rest of the package
-works with, or raises an error that says what was given and what is accepted.
+Each function returns its argument in the form that the rest of the package uses. Otherwise it
+raises an error that says what was given and what is accepted.
 """
 
 import operator
@@ -48,7 +48,7 @@ def image_shape(value: object) -> Shape | None:
 
 
 def one_image(value: object, shape: Shape | None) -> NDArray[np.uint8]:
-    """One image as a C-contiguous array, of exactly `shape` unless that is None."""
+    """Check an image, and return it as a C-contiguous array. None accepts any shape."""
     if not isinstance(value, np.ndarray):
         raise InvalidInputError(
             f"an image must be a numpy array of uint8, got {type(value).__name__}; "
@@ -62,7 +62,7 @@ def one_image(value: object, shape: Shape | None) -> NDArray[np.uint8]:
 
 
 def check_images(images: NDArray[Any], shape: Shape | None) -> None:
-    """Raise InvalidInputError unless an array holds images, of `shape` unless that is None."""
+    """Raise InvalidInputError unless an array holds images of `shape`. None accepts any."""
     if images.ndim == 3:
         raise InvalidInputError(
             f"images must be (N, height, width, channels), got shape {images.shape}; "
@@ -75,7 +75,7 @@ def check_images(images: NDArray[Any], shape: Shape | None) -> None:
 
 
 def one_label(value: object) -> int:
-    """One label as a Python integer that fits int64."""
+    """Check a label; return it as a Python integer that fits int64."""
     try:
         label = _integer(value)
     except TypeError:
@@ -88,7 +88,7 @@ def one_label(value: object) -> int:
 
 
 def selection(value: Selection, count: int) -> range | NDArray[np.int64]:
-    """What a read was asked for: a range of step 1, or checked indices (n,) int64."""
+    """Check the indices of a read; return a range of step 1, or indices (n,) int64."""
     if value is None:
         return range(count)
     if isinstance(value, (slice, range)):
@@ -98,7 +98,7 @@ def selection(value: Selection, count: int) -> range | NDArray[np.int64]:
             except (TypeError, ValueError) as error:
                 raise InvalidIndexError(f"{value}: {error}") from None
         elif value and not (0 <= min(value[0], value[-1]) <= max(value[0], value[-1]) < count):
-            raise InvalidIndexError(f"indices must be {_accepted(count)}, got {value}")
+            raise InvalidIndexError(f"indices must be integers, {_accepted(count)}, got {value}")
         return value if value.step == 1 else np.arange(*_bounds(value), dtype=np.int64)
     if isinstance(value, Sequence) and not is_text(value):
         if not all(type(item) is int for item in value):
@@ -117,25 +117,28 @@ def selection(value: Selection, count: int) -> range | NDArray[np.int64]:
     if indices.size == 0:
         return np.empty(0, np.int64)
     if indices.dtype.kind == "b":
-        raise InvalidIndexError("indices must be integers, got booleans; np.flatnonzero converts")
+        raise InvalidIndexError(
+            "indices must be integers, got booleans; np.flatnonzero converts them"
+        )
     if indices.dtype.kind not in "iu":
         raise InvalidIndexError(f"indices must be integers, got dtype {indices.dtype}")
     outside = (indices < 0) | (indices >= count)
     if outside.any():
         position = int(outside.argmax())
         raise InvalidIndexError(
-            f"indices must be {_accepted(count)}, got {indices[position]} at position {position}"
+            f"indices must be integers, {_accepted(count)}, got {indices[position]} at position "
+            f"{position}"
         )
     return indices.astype(np.int64, copy=False)
 
 
 def index(value: SupportsIndex, count: int) -> int:
-    """One index, 0 to `count` - 1."""
+    """Check an index; it must be from 0 to `count` - 1."""
     return _position(value, count, "an index must be an integer")
 
 
 def from_the_end(value: Sequence[int] | NDArray[np.integer[Any]], count: int) -> Selection:
-    """Indices of which those below 0 count from the end."""
+    """Replace negative indices, which count from the end."""
     if all(type(item) is int and item >= 0 for item in value):
         return value
     indices = np.asarray(value)
@@ -145,7 +148,7 @@ def from_the_end(value: Sequence[int] | NDArray[np.integer[Any]], count: int) ->
 
 
 def output(value: object, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The caller's array for the images that a read returns."""
+    """Check the caller's array for the images of a read."""
     if not isinstance(value, np.ndarray):
         raise InvalidInputError(f"out must be a numpy array, got {type(value).__name__}")
     if value.dtype != np.uint8 or value.shape != shape:
@@ -158,7 +161,7 @@ def output(value: object, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def whole_number(name: str, value: object, low: int, high: int | None = None) -> int:
-    """An integer option between `low` and `high`, both included."""
+    """Check an integer option from `low` to `high`, both included."""
     accepted = f"an integer of at least {low}" if high is None else f"an integer {low} to {high}"
     try:
         number = _integer(value)
@@ -170,20 +173,20 @@ def whole_number(name: str, value: object, low: int, high: int | None = None) ->
 
 
 def choice(name: str, value: object, accepted: Sequence[str]) -> str:
-    """One of several words."""
+    """Check that a value is one of several words."""
     if not isinstance(value, str) or value not in accepted:
         raise InvalidInputError(f"{name} must be {one_of(accepted)}, got {value!r}")
     return value
 
 
 def one_of(words: Iterable[object]) -> str:
-    """Words for a message: "png, jpeg or webp"."""
+    """Join words for a message: "png, jpeg or webp"."""
     *others, last = map(str, words)
     return f"{', '.join(others)} or {last}" if others else last
 
 
 def boolean(name: str, value: object) -> bool:
-    """An option that is True or False and nothing else."""
+    """Check that an option is True or False."""
     if not isinstance(value, bool):
         raise InvalidInputError(f"{name} must be True or False, got {value!r}")
     return value
@@ -191,12 +194,12 @@ def boolean(name: str, value: object) -> bool:
 
 def _integer(value: object) -> int:
     if isinstance(value, (bool, np.bool_)) or (isinstance(value, np.ndarray) and value.ndim):
-        raise TypeError(f"{value!r} is no integer")
+        raise TypeError(f"{value!r} is not an integer")
     return operator.index(value)  # type: ignore[arg-type]
 
 
 def is_text(value: object) -> bool:
-    """Whether a value is text or bytes, which can be iterated, too."""
+    """Whether a value is text or bytes, which are also iterable."""
     return isinstance(value, str | bytes)
 
 
@@ -219,7 +222,7 @@ def _position(
 
 
 def _accepted(count: int) -> str:
-    return f"0 to {count - 1}" if count else "but the store is empty"
+    return f"from 0 to {count - 1}" if count else "but the store is empty"
 
 
 def _check_any_shape(what: str, array: NDArray[Any], dimensions: int) -> None:
@@ -257,14 +260,14 @@ def label_array(labels: Labels, count: int) -> NDArray[np.int64]:
         raise InvalidInputError(f"labels must be integers, got {type(labels).__name__}")
     if isinstance(labels, Iterable) and not isinstance(labels, np.ndarray):
         if not isinstance(labels, Sequence):
-            # One more than there are images is enough to see that there are too many.
+            # One label more than there are images is enough to find that there are too many.
             labels = list(islice(labels, count + 1))
         labels = _label_list(labels)
     array = np.asarray(labels)
     if array.ndim != 1:
         raise InvalidInputError(f"labels must be one-dimensional, got shape {array.shape}")
     if len(array) == count == 0:
-        return np.empty(0, np.int64)  # numpy makes floats of an empty list
+        return np.empty(0, np.int64)  # numpy turns an empty list into floats
     if array.dtype.kind not in "iu":
         raise InvalidInputError(f"labels must be integers, got dtype {array.dtype}")
     if len(array) != count:
@@ -275,7 +278,7 @@ def label_array(labels: Labels, count: int) -> NDArray[np.int64]:
 
 
 def _label_list(labels: Sequence[int]) -> NDArray[np.int64]:
-    # Of mixed integers numpy would make floats, and of booleans among them integers.
+    # numpy would turn some mixed integers into floats, and booleans among them into integers.
     if all(type(label) is int for label in labels):
         with suppress(OverflowError):
             return np.array(labels, np.int64)

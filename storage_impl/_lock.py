@@ -1,4 +1,4 @@
-"""The lock that a writer holds, and by which a copy of a store in use is known."""
+"""The writer's lock. Its file also shows if a store was copied while a writer had it open."""
 
 import errno
 import os
@@ -16,27 +16,27 @@ else:
 
 NAME = "write.lock"
 _FORM = re.compile(rb"writing to directory \d{20}\n")
-_NOTE = 64  # bytes, more than a note has
+_NOTE = 64  # bytes, longer than a note
 
 
 class WriterLock:
-    """The lock of a store: one process may write, and there one store object.
+    """The lock of a store: only one store object, in one process, may write.
 
-    The system frees it when the process ends, however it ends. While it is held the file names
-    the directory it is in: one that names another was copied while a writer had the store open
-    (see `copied`), for instance by `cp` in the midst of a write.
+    The system frees the lock when the process ends, for whatever reason. While the lock is held,
+    its file has the inode of its directory. If the file has another inode, the store was copied
+    while a writer had it open, for instance with `cp` during a write: see `copied`.
 
     Parameters
     ----------
     directory : Directory
-        The lock file in it is made when missing.
+        The directory of the store. The lock file is created if it is missing.
 
     Raises
     ------
     StoreLockedError
-        Another writer holds it.
+        Another writer holds the lock.
     NotAStoreError
-        Something else than a regular file has its name.
+        The lock file is not a regular file.
     """
 
     def __init__(self, directory: Directory) -> None:
@@ -55,37 +55,38 @@ class WriterLock:
             raise StoreLockedError(
                 error.errno,
                 f"{directory.path} is open for writing in another store object or process; "
-                "close that one first, or open for reading",
+                "close it there first, or open it for reading",
             ) from None
 
     def note(self, directory: Directory) -> None:
-        """Write down which directory is being written to, where the disk takes it."""
+        """Write the inode of the directory into the lock file, if the disk accepts it."""
         with suppress(OSError):
             pwrite(self._file.fd, _note_of(directory), 0)
 
     def release(self) -> None:
-        """Free the lock; the file stays, for removing it would race with the next writer."""
+        """Free the lock. The file stays: removing it would race with the next writer."""
         try:
-            with suppress(OSError):  # the note names this directory, and harms nobody in it
+            with suppress(OSError):  # a note that stays is harmless, as it fits this directory
                 os.ftruncate(self._file.fd, 0)
         finally:
-            # A child that was forked meanwhile shares the lock: closing would leave it to it.
+            # A forked child shares the lock, and would keep it if this process only closed the
+            # file.
             _unlock(self._file.fd)
             del self._file
 
     def abandon(self) -> None:
-        """Let go, in a forked child, of a lock that the parent goes on holding."""
+        """Drop the lock in a forked child. The parent still holds it."""
         del self._file
 
 
 def copied(directory: Directory) -> bool:
-    """Whether the store was copied from another directory while a writer had that open."""
+    """Whether the store was copied from another directory while a writer had it open there."""
     try:
         file = directory.open(NAME)
         noted = pread(file.fd, _NOTE, 0)
     except OSError:
-        return False  # what is wrong with it is for the next writer to say
-    # A note that was cut short, by a kill or by a power cut, says nothing.
+        return False  # the next writer reports what is wrong with the file
+    # A kill or a power cut may leave a part of a note, which means nothing.
     return _FORM.fullmatch(noted) is not None and noted != _note_of(directory)
 
 
@@ -94,7 +95,7 @@ def _note_of(directory: Directory) -> bytes:
 
 
 if sys.platform == "win32":  # pragma: no cover
-    _BEYOND = 1 << 20  # Windows lets nobody read what is locked
+    _BEYOND = 1 << 20  # Windows blocks reads of locked bytes, so lock one after the note
 
     def _lock(descriptor: int) -> None:
         os.lseek(descriptor, _BEYOND, os.SEEK_SET)
@@ -107,8 +108,8 @@ if sys.platform == "win32":  # pragma: no cover
 else:
 
     def _lock(descriptor: int) -> None:
-        # flock, not lockf: the locks of lockf do not exclude a second writer in one process,
-        # and closing any descriptor of the file would drop them.
+        # flock, because lockf does not exclude a second writer in the same process, and closing any
+        # descriptor of the file would drop its lock.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _unlock(descriptor: int) -> None:

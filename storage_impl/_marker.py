@@ -1,11 +1,11 @@
-"""`store.json`: what a store is, written once when it is made.
+"""`store.json`: the properties of a store. It is written once, when the store is created.
 
 ::
 
     {"format": "storage_impl", "format_version": 1, "backend": "lmdb", "encoding": "raw",
      "image_shape": [32, 32, 3], "durable": true, "options": {"readahead": true}}
 
-`image_shape` is null where shapes differ from image to image.
+`image_shape` is null if the images have different shapes.
 """
 
 import json
@@ -28,20 +28,20 @@ FORMAT_VERSION = 1
 OptionValue = int | bool | None
 Options = dict[str, OptionValue]
 
-_LIMIT = 4096  # bytes; the longest that `write` makes is a tenth of it
+_LIMIT = 4096  # bytes, 10 times the longest that `write` makes
 
 
 class Marker(NamedTuple):
-    """What `store.json` says.
+    """The content of `store.json`.
 
     Attributes
     ----------
     backend : str
         The backend's name in `storage_impl.BACKENDS`.
     encoding : str
-        What is stored of each image: a name in `storage_impl.codecs.ENCODINGS`.
+        How each image is stored: a name in `storage_impl.codecs.ENCODINGS`.
     image_shape : tuple of int or None
-        (H, W, C) of each image; None where it differs from image to image.
+        (H, W, C) of each image. None if the images have different shapes.
     durable : bool
         Whether each write is synced before it returns.
     options : dict
@@ -56,7 +56,7 @@ class Marker(NamedTuple):
 
     @property
     def row_bytes(self) -> int | None:
-        """Bytes of each record where all are raw and of one shape; else None."""
+        """Bytes of each image if all are raw and of one shape, else None."""
         if self.encoding != "raw" or self.image_shape is None:
             return None
         height, width, channels = self.image_shape
@@ -64,39 +64,39 @@ class Marker(NamedTuple):
 
 
 def write(directory: Directory, marker: Marker) -> None:
-    """Write `store.json` into a directory that has none, unsynced."""
+    """Write `store.json` into a directory that has none. It is not synced."""
     text = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION} | marker._asdict())
     directory.write(NAME, (text + "\n").encode(), durable=False)
 
 
 def read(directory: Directory) -> Marker:
-    """Read and check `store.json`; the options are left to the backend to check.
+    """Read and check `store.json`. The backend checks the options.
 
     Raises
     ------
     NotAStoreError
-        `store.json` is missing or not what `write` makes.
+        `store.json` is missing, or is not what `write` makes.
     UnsupportedVersionError
-        It was written by a newer version.
+        The store was written by a newer version.
     ReadFailedError
-        The system failed the read.
+        The operating system failed to read the file.
     """
     path = directory.path
     try:
         text = directory.read(NAME, _LIMIT)
     except FileNotFoundError:
-        raise NotAStoreError(f"{path} is not a store: it holds no {NAME}") from None
+        raise NotAStoreError(f"{path} is not a store: it has no {NAME}") from None
     except OSError as error:
         failure = read_error(f"{path / NAME} cannot be read", error)
         raise (failure if isinstance(failure, OSError) else NotAStoreError(str(failure))) from error
     try:
         content = json.loads(text)
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-            raise NotAStoreError(f"{path} is not a store: {NAME} does not name its format")
+            raise NotAStoreError(f"{path} is not a store: {NAME} does not name the format")
         version = _inputs.whole_number("format_version", content.pop("format_version", None), 1)
         if version > FORMAT_VERSION:
             raise UnsupportedVersionError(
-                f"{path} is in format version {version}, this storage_impl reads up to "
+                f"{path} has format version {version}, this storage_impl reads up to version "
                 f"{FORMAT_VERSION}; install a newer storage_impl"
             )
         marker = Marker(**content)

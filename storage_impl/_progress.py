@@ -1,4 +1,4 @@
-"""How far a long command is, for the person who waits for it."""
+"""Show the progress of a long command on a terminal."""
 
 import sys
 import time
@@ -8,22 +8,22 @@ from typing import Self, TextIO, TypeVar
 
 _Item = TypeVar("_Item")
 
-_INTERVAL = 0.2  # seconds between two lines
+_INTERVAL = 0.2  # seconds between two updates
 
 
 class Progress:
-    """A line on a terminal: how many are done, how fast, and how long the rest takes.
+    """A line on a terminal: how many items are done, how fast, and how much time is left.
 
-    Where `stream` is no terminal, nothing is written.
+    If `stream` is not a terminal, nothing is written.
 
     Parameters
     ----------
     total : int
         How many there are.
     what : str
-        Of what, for instance "images".
+        What is counted, for instance "images".
     stream : file
-        Where the line goes.
+        Where the line is written.
     """
 
     def __init__(self, total: int, what: str = "images", stream: TextIO | None = None) -> None:
@@ -46,7 +46,7 @@ class Progress:
             self._write("")
 
     def advance(self, count: int = 1) -> None:
-        """Count some more as done."""
+        """Count `count` more as done."""
         self.done += count
         now = time.monotonic()
         if self._shown and now - self._last >= _INTERVAL:

@@ -10,15 +10,15 @@ Shape = tuple[int, int, int]
 
 
 class Records(NamedTuple):
-    """Images on their way into a store or out of it.
+    """Images that are being written to a store or read from it.
 
     Attributes
     ----------
     data : ndarray or list of bytes
-        What is stored of each image. Of raw images of one shape the pixels, (n, bytes) uint8,
-        C-contiguous; of all others n strings of bytes.
+        The stored bytes of each image. For raw images of one shape, these are the pixels, (n,
+        bytes) uint8, C-contiguous. For all others, they are n byte strings.
     shapes : ndarray
-        (n, 3) uint32: height, width and channels of each image. Of images of one shape it is a
+        (n, 3) uint32: height, width and channels of each image. For images of one shape, it is a
         view that repeats one row.
     labels : ndarray
         (n,) int64.
@@ -33,7 +33,7 @@ class Records(NamedTuple):
 
     @property
     def count(self) -> int:  # type: ignore[override]
-        """The number of images: ``len`` of a named tuple is that of its fields."""
+        """The number of images. ``len`` of a named tuple is the number of its fields."""
         return len(self.labels)
 
     def part(self, part: slice) -> Self:
@@ -43,23 +43,23 @@ class Records(NamedTuple):
         )
 
     def at(self, places: NDArray[np.int64]) -> Self:
-        """Raw images at some places, as copies."""
+        """Copies of the raw images at some places."""
         assert isinstance(self.data, np.ndarray)
         shapes = self.shapes[: len(places)]
         return type(self)(self.data[places], shapes, self.labels[places], self.checksums[places])
 
 
 Places = NDArray[np.int64] | None
-"""Which records are to be filled, (n,) int64; None for all, in order, and with a range always."""
+"""Which records to fill, (n,) int64. None means all, in order; for a range, it is always None."""
 
 
 def part_of(records: Records, places: Places, part: slice) -> tuple[Records, Places]:
-    """Some of the records that are to be filled, and their places."""
+    """A part of the records to fill, and their places."""
     return (records.part(part), None) if places is None else (records, places[part])
 
 
 def to_fill(images: NDArray[np.uint8]) -> Records:
-    """Records of n images of one shape, whose pixels are to go to `images` (n, H, W, C)."""
+    """Records of n images of one shape. Filling them writes the pixels to `images` (n, H, W, C)."""
     count, height, width, channels = images.shape
     return Records(
         images.reshape(count, height * width * channels),
@@ -71,7 +71,7 @@ def to_fill(images: NDArray[np.uint8]) -> Records:
 
 def same_shape(count: int, shape: Shape) -> NDArray[np.uint32]:
     """The shapes of `count` images of one shape, (count, 3) uint32, without taking memory."""
-    # As `np.broadcast_to` makes it, in a tenth of the time.
+    # The same as from `np.broadcast_to`, but 10 times as fast.
     return np.ndarray((count, 3), np.uint32, np.array(shape, np.uint32).tobytes(), strides=(0, 4))
 
 
@@ -81,7 +81,7 @@ def shapes_of(shapes: Sequence[Shape]) -> NDArray[np.uint32]:
 
 
 def split(batches: Iterable[Records], at_most: int, images: int | None = None) -> Iterator[Records]:
-    """Cut batches into parts of at most `at_most` bytes, but one image at least.
+    """Split batches into parts of at most `at_most` bytes, but at least one image.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def split(batches: Iterable[Records], at_most: int, images: int | None = None) -
     at_most : int
         Bytes of data in a part.
     images : int, optional
-        Images in a part at most, too.
+        The maximal number of images in a part.
     """
     for batch in batches:
         if isinstance(batch.data, np.ndarray):

@@ -1,8 +1,8 @@
-"""Calls spread over the cores that this process may use.
+"""Run calls in threads, on the cores that this process may use.
 
-The threads are not `concurrent.futures`': an interrupt of its calls can leave one of their locks
-locked, and the next call waits for ever. Here is no lock that Python code holds: a `SimpleQueue`
-and `start_new_thread` are interrupted before they begin, or after they are done.
+`concurrent.futures` is not used for this: if one of its calls is interrupted, a lock may stay
+locked, and the next call waits forever. The code here holds no lock. A call of `SimpleQueue` or
+`start_new_thread` is interrupted before it begins or after it has ended.
 """
 
 import _thread
@@ -20,13 +20,13 @@ _T = TypeVar("_T")
 def each(function: Callable[..., _T], calls: Sequence[tuple[Any, ...]]) -> list[_T]:
     """Call a function with each of several tuples of arguments, on all cores.
 
-    The calling thread takes its share, and all of it where no thread can be started: when the
-    interpreter ends, or the system has no more of them.
+    The calling thread takes a share of the calls. It takes all of them if no thread can be started:
+    while the interpreter shuts down, or if the system has no more threads.
     """
     workers = min(cores(), len(calls))
     if workers < 2 or not _started(workers - 1):
         return list(starmap(function, calls))
-    # A share of the calls for each thread: handing over single ones would cost too much.
+    # Each thread gets its share at once, because handing over single calls takes too long.
     answers: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(workers - 1)]
     for i, answer in enumerate(answers, 1):
         _jobs.put((function, calls[i::workers], answer))
@@ -52,8 +52,8 @@ _threads: list[int] = []  # the threads that take jobs
 
 
 def _started(count: int) -> bool:
-    """Whether there is a thread that takes jobs, after an attempt to have `count` of them."""
-    if sys.is_finalizing():  # they run no more
+    """Start threads that take jobs, until there are `count`. Return whether there is any."""
+    if sys.is_finalizing():  # threads do not run any more
         return False
     with suppress(RuntimeError):
         while len(_threads) < count:
@@ -76,7 +76,7 @@ def _do(
 
 
 def _forget() -> None:
-    """Begin anew: no thread but the one that forks is in the child."""
+    """Start anew: a forked child has only the thread that forked."""
     global _jobs
     _jobs = SimpleQueue()
     _threads.clear()

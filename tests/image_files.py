@@ -220,12 +220,12 @@ def refused() -> dict[str, tuple[bytes, str]]:
     palette = Image.fromarray(colour).quantize(37)
     extended = webp((b"VP8X", b"\0\0\0\0" + b"\xff\x3f\0" * 2), (b"VP8L", flat[20:]))
     return {
-        "nothing": (b"", "no PNG, JPEG or WebP"),
-        "text": (b"no image at all", "no PNG, JPEG or WebP"),
-        "gif": (file_of(colour, "GIF"), "no PNG, JPEG or WebP"),
-        "tiff": (file_of(colour, "TIFF"), "no PNG, JPEG or WebP"),
-        "bmp": (file_of(colour, "BMP"), "no PNG, JPEG or WebP"),
-        "avi": (b"RIFF\0\0\0\0AVI LIST", "no PNG, JPEG or WebP"),
+        "nothing": (b"", "not a PNG, JPEG or WebP"),
+        "text": (b"no image at all", "not a PNG, JPEG or WebP"),
+        "gif": (file_of(colour, "GIF"), "not a PNG, JPEG or WebP"),
+        "tiff": (file_of(colour, "TIFF"), "not a PNG, JPEG or WebP"),
+        "bmp": (file_of(colour, "BMP"), "not a PNG, JPEG or WebP"),
+        "avi": (b"RIFF\0\0\0\0AVI LIST", "not a PNG, JPEG or WebP"),
         "png of 16 bits": (file_of(Image.fromarray(np.ones((5, 7), np.uint16)), "PNG"), "16 bits"),
         "png animated": (file_of(Image.fromarray(colour), "PNG", **moving), "animation"),
         "png cut": (file_of(colour, "PNG")[:30], "cut short"),

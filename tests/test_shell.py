@@ -174,7 +174,7 @@ def test_refused_imports(tmp_path: Path, folder: Path, shell: Shell) -> None:
     refused: list[tuple[list[object], str]] = [
         (["import", tmp_path / "empty", tmp_path / "made"], "no files"),
         (["import", tmp_path / "missing", tmp_path / "made"], "missing"),
-        (["import", folder, tmp_path / "no" / "made"], "make it first"),
+        (["import", folder, tmp_path / "no" / "made"], "create it first"),
         (["import", folder, tmp_path / "made", "--encoding", "keep", "--size", "4"], "--size"),
         (["import", folder, tmp_path / "made", "--backend", "png"], "png"),
     ]
@@ -369,7 +369,7 @@ def test_overwrite(tmp_path: Path, store: Path, folder: Path, shell: Shell) -> N
     for command in commands:
         code, _, err = shell(*command)
         assert code == 1
-        assert "--overwrite replaces it" in err
+        assert "use --overwrite to replace it" in err
         code, _, err = shell(*command, "--overwrite")
         assert code == 1
         assert "neither a store nor" in err
