@@ -1,1 +1,1 @@
-"""What is measured, one file per question; asv runs it (see asv.conf.json)."""
+"""The benchmarks, one file for each question; asv runs them (see asv.conf.json)."""

@@ -1,4 +1,4 @@
-"""What does an image cost in the order in which training asks for it, and what do labels alone?"""
+"""What does an image cost in each order in which training reads, and what do labels alone cost?"""
 
 import time
 from collections.abc import Iterator
@@ -11,15 +11,15 @@ import storage_impl
 from benchmarks.common import BACKENDS, MADE, StoreSuite, compare, facts, kept, version
 
 FOLDS = 10
-HELD_OUT = 3  # neither the first nor the last: of one store, the rest is in two pieces
+HELD_OUT = 3  # neither the first nor the last: in one store, the other folds are in two pieces
 RUN = 1_000
 
 
 class ReadBatches(StoreSuite):
-    """Every one of 10,000 images once, in batches, from a store that was read before.
+    """Each of 10,000 images once, in batches, from a store that was read before.
 
-    - in order: a slice of neighbours after the other.
-    - strided: slices with a step, that start with one image after the other.
+    - in order: consecutive slices.
+    - strided: slices with a step, each starting one image after the previous one.
     - sorted: images chosen at random, each batch sorted before it is read.
     - shuffled: `batches` with a seed.
     """
@@ -40,7 +40,7 @@ class ReadBatches(StoreSuite):
         compare(len(found), -(-len(self.images) // batch))
         images = np.concatenate([images for images, _ in found])
         labels = np.concatenate([labels for _, labels in found])
-        if order == "shuffled":  # by a permutation that is the store's own
+        if order == "shuffled":  # the store chooses the permutation
             compare(pairs(images, labels), pairs(self.images, self.labels))
             compare(np.array_equal(images, self.images), False)
         else:
@@ -50,7 +50,7 @@ class ReadBatches(StoreSuite):
             compare(labels, self.labels[wanted])
 
     def read(self, order: str, batch: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-        """Return the batches, each read when it is asked for."""
+        """Return an iterator of the batches, which reads each batch when it is taken."""
         if order == "shuffled":
             return self.store.batches(batch, shuffle=7)
         return map(self.store.read_many, self.selections)
@@ -63,7 +63,7 @@ class ReadBatches(StoreSuite):
 
 
 def selections(count: int, order: str, batch: int) -> list[slice] | list[NDArray[np.int64]]:
-    """Return what to ask a store of `count` images for, one batch after the other."""
+    """Return the selection of each batch in a store of `count` images."""
     if order == "in order":
         return [slice(start, start + batch) for start in range(0, count, batch)]
     if order == "strided":
@@ -74,13 +74,13 @@ def selections(count: int, order: str, batch: int) -> list[slice] | list[NDArray
 
 
 def pairs(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> list[int]:
-    """Return a number for each image and its label, whatever their order."""
+    """Return a hash of each image with its label, sorted: their order does not matter."""
     found = zip(images, labels.tolist(), strict=True)
     return sorted(hash((image.tobytes(), label)) for image, label in found)
 
 
 class ReadRun(StoreSuite):
-    """1,000 neighbours from the middle of 10,000, from a store that was read before.
+    """1,000 consecutive images from the middle of 10,000, from a store that was read before.
 
     - slice: one `read_many` of a slice.
     - list: one `read_many` of a list of indices.
@@ -122,9 +122,9 @@ class ReadRun(StoreSuite):
 
 
 class ReadFolds(StoreSuite):
-    """An epoch of k-fold training: the nine folds of 1,000 that are not held out, one by one.
+    """An epoch of k-fold training: nine of ten folds of 1,000 images are read, one by one.
 
-    The folds are ten stores, or parts of one. All were read before.
+    The folds are ten stores, or parts of one store. All were read before.
     """
 
     params = (BACKENDS, (10, 1))
@@ -146,7 +146,7 @@ class ReadFolds(StoreSuite):
             del self.folds[HELD_OUT]
 
     def check(self, backend: str, stores: int) -> None:
-        """Raise RuntimeError unless the folds are all images but those held out."""
+        """Raise RuntimeError unless the folds hold all images except those held out."""
         size = len(self.images) // FOLDS
         trained = np.delete(
             np.arange(len(self.images)), slice(HELD_OUT * size, HELD_OUT * size + size)
@@ -163,9 +163,10 @@ class ReadFolds(StoreSuite):
 
 
 class ReadLabels(StoreSuite):
-    """`read_labels` of everything, which touches no image, from a store that was just opened.
+    """`read_labels` of a store that was just opened; no image is read.
 
-    Its pages are in memory, its labels have not been asked for: some backends keep them.
+    The store's pages are in memory. Its labels have not been read since it was opened, because
+    some backends keep them.
     """
 
     version = version(1)
@@ -185,9 +186,9 @@ class ReadLabels(StoreSuite):
 
 
 class Latency(StoreSuite):
-    """`read_one` of each of 10,000 images in random order, three times: how long each call takes.
+    """How long each `read_one` takes: 10,000 images in random order, three times.
 
-    The store was read before. Each figure includes one reading of the clock, some 0.05 us.
+    The store was read before. Each figure includes one reading of the clock, about 0.05 us.
     """
 
     params = (BACKENDS,)
@@ -196,7 +197,7 @@ class Latency(StoreSuite):
     version = version(1)
 
     def prepare(self, backend: str) -> None:
-        """Read the images, unless it was done: one p50, p95 and p99 are of the same calls."""
+        """Read the images, unless that was done: p50, p95 and p99 are of the same calls."""
 
         def make(path: Path) -> None:
             store = self.warm_store(backend)
@@ -220,7 +221,7 @@ class Latency(StoreSuite):
         return taken
 
     def percentile(self, rank: int) -> float:
-        """Return how many seconds `rank` percent of the calls do not exceed."""
+        """Return a percentile of the calls, in seconds: `rank` percent take no longer."""
         return float(np.percentile(np.load(self.path), rank)) / 1e9
 
     @facts(images=1)
@@ -230,10 +231,10 @@ class Latency(StoreSuite):
 
     @facts(images=1)
     def track_p95(self, backend: str) -> float:
-        """Return what one call of 20 exceeds."""
+        """Return the 95th percentile: 1 of 20 calls takes longer."""
         return self.percentile(95)
 
     @facts(images=1)
     def track_p99(self, backend: str) -> float:
-        """Return what one call of 100 exceeds."""
+        """Return the 99th percentile: 1 of 100 calls takes longer."""
         return self.percentile(99)

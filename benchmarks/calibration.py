@@ -1,7 +1,7 @@
 """How fast is the machine itself, whatever is installed in the environment?
 
-A fixed load on the CPU and one on the disk, of the standard library alone. Other figures are
-slower in a run than in another, and so are these: then it was the machine.
+A fixed load on the CPU and one on the disk, with the standard library alone. If these figures are
+slower in one run than in another, then the machine was slower, and not the code.
 """
 
 import os
@@ -16,7 +16,7 @@ WRITTEN = 1 << 22  # bytes
 
 
 class Cpu:
-    """Arithmetic of the interpreter, and copies of memory that no cache of the CPU holds."""
+    """Arithmetic in the interpreter, and copies of memory too large for the CPU's caches."""
 
     # rounds x repeat >= 10: with fewer samples asv cannot call a difference significant.
     rounds = 2
@@ -26,11 +26,13 @@ class Cpu:
     version = "1"
 
     def setup(self) -> None:
-        """Make what is copied; look at what the work gives."""
+        """Make the block to copy, and check the results of the work."""
         self.block = bytearray(b"\x01\x02\x03\x04") * (BLOCK // 4)
         self.time_work()
         if (self.state, self.copied) != (775_356_609, COPIES * BLOCK):
-            raise RuntimeError(f"the work gave {self.state} and {self.copied} bytes")
+            raise RuntimeError(
+                f"the work gave {self.state} and copied {self.copied} bytes, and not what it should"
+            )
 
     def time_work(self) -> None:
         """Step a generator of random numbers 200,000 times, and copy 8 MiB 8 times."""
@@ -42,7 +44,7 @@ class Cpu:
 
 
 class Disk:
-    """A file written, synced and read; the reading is from the page cache."""
+    """Write, sync and read a file; the read comes from the page cache."""
 
     rounds = 2
     repeat = 5
@@ -51,14 +53,14 @@ class Disk:
     version = "1"
 
     def setup(self) -> None:
-        """Choose a new file; look at what the work reads."""
+        """Choose a new file, and check what the work reads."""
         self.undo = ExitStack()
         scratch = self.undo.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd()))
         self.path = Path(scratch, "written")
         self.content = bytes(range(256)) * (WRITTEN // 256)
         self.time_work()
         if self.found != self.content:
-            raise RuntimeError("what was read is not what was written")
+            raise RuntimeError("what was read differs from what was written")
         self.path.unlink()
 
     def time_work(self) -> None:

@@ -1,10 +1,10 @@
 """What does reading cost when the page cache holds nothing of the store?
 
-Before each sample the pages of all files of the store are dropped, which needs no root, and
-mincore is asked whether they are gone; where they stay there is no figure. Directories and
-inodes stay in memory, and so does what lies below the page cache: the caches of the disk, of the
-host of a virtual machine, of a file system with one of its own (ZFS). Opening is timed with the
-reading, since opening a store brings back some of its pages.
+Before each sample, the pages of all files of the store are dropped, which needs no root. mincore
+then says whether they are gone; if any stay, there is no figure. Directories and inodes stay in
+memory. So do the caches below the page cache: those of the disk, of the host of a virtual machine,
+and of a file system with its own cache (ZFS). The time includes opening the store, because opening
+brings back some of its pages.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from benchmarks.common import BACKENDS, StoreSuite, compare, facts, version
 
 
 class ColdSuite(StoreSuite):
-    """Base of the benchmarks that read what the page cache does not hold."""
+    """Base of the benchmarks that read with nothing of the store in the page cache."""
 
     def empty_cache(self, directory: Path) -> None:
         """Drop the files of a directory from the page cache, at the end of `prepare`.
@@ -25,15 +25,17 @@ class ColdSuite(StoreSuite):
         NotImplementedError
             They cannot be dropped: asv records "n/a" for the benchmark.
         RuntimeError
-            They could be before, and not for this sample: the benchmark fails. After the
-            first sample asv passes over NotImplementedError, and would time a warm read.
+            They could be dropped before, but not for this sample: the benchmark fails. After the
+            first sample asv ignores NotImplementedError, and would time a warm read.
         """
         try:
             page_cache.empty(directory)
         except NotImplementedError as error:
             if self.first:
                 raise
-            raise RuntimeError(f"the page cache was emptied before: {error}") from error
+            raise RuntimeError(
+                f"the page cache was emptied before, but not for this sample: {error}"
+            ) from error
 
 
 class ColdAll(ColdSuite):
@@ -48,7 +50,7 @@ class ColdAll(ColdSuite):
         self.empty_cache(self.path)
 
     def check(self, backend: str, count: int) -> None:
-        """Raise RuntimeError unless everything is right; which also imports the library."""
+        """Raise RuntimeError unless everything is right; this also imports the library."""
         with storage_impl.open_store(self.path) as store:
             self.compare(store)
 
@@ -60,7 +62,7 @@ class ColdAll(ColdSuite):
 
 
 class ColdOne(ColdSuite):
-    """`open_store` and `read_one` of 10,000 images, with nothing in the page cache."""
+    """`open_store` of 10,000 images and one `read_one`, with nothing in the page cache."""
 
     params = (BACKENDS,)
     param_names = ("backend",)
@@ -73,7 +75,7 @@ class ColdOne(ColdSuite):
         self.empty_cache(self.path)
 
     def check(self, backend: str) -> None:
-        """Raise RuntimeError unless the image is right; which also imports the library."""
+        """Raise RuntimeError unless the image is right; this also imports the library."""
         with storage_impl.open_store(self.path) as store:
             image, label = store.read_one(self.index)
         compare(image, self.images[self.index])
@@ -99,11 +101,11 @@ class ColdOpen(ColdSuite):
         self.empty_cache(self.path)
 
     def check(self, backend: str) -> None:
-        """Raise RuntimeError unless all images are there; which also imports the library."""
+        """Raise RuntimeError unless all images are there; this also imports the library."""
         with storage_impl.open_store(self.path) as store:
             compare(len(store), len(self.images))
 
-    @facts(images=1, cache="cold")  # what opening costs is told as it is, not shared by the images
+    @facts(images=1, cache="cold")  # the cost of opening, not divided by the number of images
     def time_open(self, backend: str) -> None:
         """Open the store and close it."""
         storage_impl.open_store(self.path).close()

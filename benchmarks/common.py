@@ -1,9 +1,9 @@
-"""What the benchmarks share: parameters, images, stores, scratch space and the checks.
+"""Shared by the benchmarks: parameters, images, stores, scratch space and checks.
 
-asv calls `setup_cache` once for a commit and an environment, and runs every benchmark in the
-directory it was called in. The images and the stores to read are made there once, and asv removes
-it at the end, also after a crash. Each sample gets a scratch directory of its own in it. TMPDIR
-chooses the disk.
+asv calls `setup_cache` once for each commit and environment, and runs every benchmark in the
+directory where it called it. The benchmarks make images and stores there once, and asv removes the
+directory at the end, also after a crash. Each sample has its own scratch directory inside it.
+TMPDIR chooses the disk.
 """
 
 import os
@@ -27,27 +27,28 @@ COUNTS = (1, 10, 100, 1_000, 10_000, LARGE_COUNT)
 MADE = 10_000  # images that `setup_cache` makes
 
 LARGE = "STORAGE_IMPL_LARGE"
-ENOUGH = (2, 5, 20.0)  # samples a round where one takes long: at least, at most, seconds
+ENOUGH = (2, 5, 20.0)  # samples per round if one takes long: minimum, maximum, seconds
 
 _Method = TypeVar("_Method", bound=Callable[..., object])
 
 
 def facts(**values: int | str | dict[str, str]) -> Callable[[_Method], _Method]:
-    """Give a benchmark facts that asv carries along with its name, for the reports.
+    """Attach facts to a benchmark, which asv stores beside its name for the reports.
 
     Parameters
     ----------
     images : int
-        How many images one call handles, where no parameter "count" says so.
+        Images per call, if the parameter "count" does not give them.
     bytes : int
-        How many bytes of pixels one call handles, where a parameter is the size of the images.
+        Bytes of pixels per call, if a parameter is the size of the images.
     cache : str
-        "cold" where the page cache held nothing of what is read.
+        "cold" if the page cache holds nothing of what is read.
     floors : dict of str to str
-        By backend, the benchmark in `floor` whose time no implementation can beat.
+        For each backend, the benchmark in `floor` whose time no implementation can beat.
     plain : str
-        The benchmark of plain code for the same work. Its first parameter, the store, has the names
-        of the backends among its values, and its others have values of this one's.
+        The benchmark of plain code that does the same work. The values of its first parameter, the
+        store, include the names of the backends. Its other parameters take only values that this
+        benchmark also has.
     """
 
     def mark(method: _Method) -> _Method:
@@ -59,32 +60,32 @@ def facts(**values: int | str | dict[str, str]) -> Callable[[_Method], _Method]:
 
 
 def version(number: int) -> str:
-    """Return the version of a benchmark: results of another version are not compared with it.
+    """Return a benchmark's version: results of different versions are not compared.
 
-    asv hashes only the benchmark's own code, so the number is raised by hand when
-    something here or in `datasets` changes what is measured. Results on other images have an
-    environment of their own: see `report.own_images`.
+    asv would hash only the benchmark's own code. Raise the number by hand when a change here or in
+    `datasets` changes what is measured. Results on other images have their own environment: see
+    `report.own_images`.
     """
     return str(number)
 
 
 def compare(found: object, written: object) -> None:
-    """Raise RuntimeError unless two arrays or numbers are equal: no figure counts otherwise."""
+    """Raise RuntimeError unless two arrays or numbers are equal: a wrong read has no figure."""
     if not np.array_equal(np.asarray(found), np.asarray(written)):
-        raise RuntimeError("what was read is not what was written")
+        raise RuntimeError("what was read differs from what was written")
 
 
 def scattered(number: int, count: int) -> list[int]:
-    """Return `number` different indices of `count` images, in no order."""
-    draw = random.Random(7).random  # alike in all versions of Python and of numpy
+    """Return `number` different indices of `count` images, in random order from a fixed seed."""
+    draw = random.Random(7).random  # the same in every version of Python and numpy
     return sorted(range(count), key=lambda _: draw())[:number]
 
 
 class Suite:
     """Base of all benchmarks: images, a scratch directory for each sample, and the checks.
 
-    A benchmark has `prepare`, which makes a sample ready, and `check`, which fails where what
-    is read is not what was written. `setup` calls both.
+    A benchmark defines `prepare`, which makes a sample ready, and `check`, which fails if a read
+    differs from what was written. `setup` calls both.
 
     Attributes
     ----------
@@ -109,8 +110,8 @@ class Suite:
 
     params: tuple[tuple[Any, ...], ...] = ()
     param_names: tuple[str, ...] = ()
-    count = MADE  # images, where no parameter says how many
-    large: tuple[object, ...] = (LARGE_COUNT,)  # parameters that are measured only when asked for
+    count = MADE  # images, if no parameter says how many
+    large: tuple[object, ...] = (LARGE_COUNT,)  # parameters that are measured only on request
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -121,26 +122,26 @@ class Suite:
         self.undo = ExitStack()
 
     def setup_cache(self) -> None:
-        """Make the images for all benchmarks of up to 10,000."""
-        environment.record_facts()  # here, since it is called once for an environment
+        """Make the images for all benchmarks of up to 10,000 images."""
+        environment.record_facts()  # here, because asv calls this once for each environment
         images, labels = datasets.load(MADE)
         np.save("images.npy", images)
         np.save("labels.npy", labels)
-        sync()  # the environment has just been made: writing it is not measured
+        sync()  # asv has just made the environment: writing it must not slow down a sample
 
     def setup(self, *parameters: Any) -> None:
-        """Make a sample ready; once in a process, check what is measured before.
+        """Make a sample ready; once in a process, first check that reads are correct.
 
         Raises
         ------
         NotImplementedError
             The parameters are large, and nobody asked for them: asv shows "n/a".
         RuntimeError
-            What is read is not what was written.
+            A read differs from what was written.
         """
         if any(parameter in self.large for parameter in parameters):
             if not os.environ.get(LARGE):
-                raise NotImplementedError(f"large: measured where {LARGE}=1 is set")
+                raise NotImplementedError(f"large parameters: set {LARGE}=1 to measure them")
             self.repeat = ENOUGH
         self.first = not hasattr(self, "images")
         if self.first:
@@ -159,7 +160,7 @@ class Suite:
         return parameters.get("count", self.count), parameters.get("side", 32)
 
     def load(self, count: int, side: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return images and labels; what `setup_cache` has not made, the first to ask makes."""
+        """Return images and labels; the first call makes those that `setup_cache` did not make."""
         if count <= MADE and side == 32:
             return (
                 np.array(np.load("images.npy", mmap_mode="r")[:count]),
@@ -181,10 +182,10 @@ class Suite:
         self.prepare(*parameters)
 
     def prepare(self, *args: Any, **kwargs: Any) -> None:
-        """Make a sample ready: `setup` of a benchmark, for each call that is timed."""
+        """Make a sample ready: `setup` calls this for each sample."""
 
     def check(self, *args: Any, **kwargs: Any) -> None:
-        """Raise RuntimeError unless what is measured reads what was written."""
+        """Raise RuntimeError unless the benchmark reads what was written."""
 
     def teardown(self, *_: Any) -> None:
         """Close and remove what the sample opened and made."""
@@ -202,8 +203,8 @@ class StoreSuite(Suite):
     ) -> storage_impl.ImageStore:
         """Return an empty store, open for this sample, that does not sync unless it is durable.
 
-        Not to sync is the one promise that all backends can give at the same price:
-        what was written survives the end of the process, not a power cut.
+        Without syncing, every backend gives the same promise at the same cost: what was written
+        survives the end of the process, but not a power cut.
         """
         store = self.create(self.scratch / "store", backend, durable=durable, **options)
         self.undo.callback(discard, store)
@@ -215,7 +216,7 @@ class StoreSuite(Suite):
         return storage_impl.create_store(path, backend, image_shape=shape, **options)
 
     def compare(self, store: storage_impl.ImageStore, part: slice = slice(None)) -> None:
-        """Raise RuntimeError unless another reader finds `images`, or `part`, in a store."""
+        """Raise RuntimeError unless a new reader finds `images`, or `part` of them, in a store."""
         with storage_impl.open_store(store.path) as reader:
             images, labels = reader.read_many()
         compare(images, self.images[part])
@@ -233,17 +234,17 @@ class StoreSuite(Suite):
             try:
                 store.write_many(self.images[part], self.labels[part])
                 self.compare(store, part)
-                sync()  # much faster than file by file, as closing does it
+                sync()  # much faster than closing, which would sync file by file
             finally:
                 store.close()
 
         return kept(name + "".join(f"-{key}={options[key]}" for key in options), make)
 
     def warm_store(self, backend: str, **options: Any) -> storage_impl.ImageStore:
-        """Return the store of all of `images`, opened once in a process, read and compared.
+        """Return a store of all `images` that was opened, read and checked once in this process.
 
-        Samples share it: what is timed is a store that has been read before. LMDB maps
-        its file, and the first read after opening pays for every page of the map.
+        The samples share it, so that they time a store that has been read before. LMDB maps its
+        file, and the first read after opening pays for every page of the map.
         """
         if self.first:
             self.opened = storage_impl.open_store(self.stored(backend, **options))
@@ -254,7 +255,7 @@ class StoreSuite(Suite):
 
 
 def kept(name: str, make: Callable[[Path], None]) -> Path:
-    """Return what `make` writes to a path; the first benchmark to ask for it makes it."""
+    """Return the path of what `make` writes; the first benchmark to ask for it makes it."""
     path = Path.cwd() / name
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as directory:
@@ -265,14 +266,14 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def sync() -> None:
-    """Have nothing wait for the disk that was written before."""
+    """Flush earlier writes to the disk, so that nothing that is timed waits for them."""
     if hasattr(os, "sync"):
         os.sync()
 
 
 def discard(store: storage_impl.ImageStore) -> None:
-    """Remove a store and close it, so that closing finds nothing that it had to sync."""
-    if os.name != "nt":  # which removes no open file
+    """Remove a store, then close it: closing finds nothing left to sync."""
+    if os.name != "nt":  # Windows removes no open file
         shutil.rmtree(store.path, ignore_errors=True)
     with suppress(storage_impl.WriteFailedError):
         store.close()

@@ -1,7 +1,8 @@
 """What do threads and processes gain when they read or write at the same time?
 
-5,000 images are read, whoever reads them. All readers are running, have their part of the images
-and have read it before. "CPU" is the time that processors were busy for the whole of it.
+Unless a benchmark says otherwise, the readers read 5,000 images together, however many readers
+there are. Each reader is running, knows its part of the images and has read it before. "CPU" is the
+processor time of all of them together.
 """
 
 import shutil
@@ -25,7 +26,7 @@ CPU_SAMPLES = 9
 
 
 def parts(count: int, number: int) -> list[slice]:
-    """Return `number` parts of `count` images, of equal size but for one image."""
+    """Return `number` parts of `count` images, whose sizes differ by at most one."""
     return [slice(count * i // number, count * (i + 1) // number) for i in range(number)]
 
 
@@ -34,7 +35,7 @@ def cpu_time(
     clock: Callable[[], float],
     between: Callable[[], object] = lambda: None,
 ) -> float:
-    """Return the median of what a clock of CPU time says that a call takes, but for the first."""
+    """Return the median CPU time of a call, by this clock and without the first call."""
     taken = []
     for _ in range(1 + CPU_SAMPLES):
         before = clock()
@@ -45,9 +46,9 @@ def cpu_time(
 
 
 class ReadThreads(StoreSuite):
-    """`read_many` of an equal part by each thread, into one array.
+    """Each thread reads an equal part with `read_many`, into one array.
 
-    The threads share one store object, or the part of each is a store of its own.
+    The threads share one store object, or each has a store of its own with its part.
     """
 
     params = (BACKENDS, (1, 2, 4), ("shared", "own"))
@@ -58,12 +59,12 @@ class ReadThreads(StoreSuite):
     version = version(1)
 
     def prepare(self, backend: str, threads: int, stores: str) -> None:
-        """Once, start the threads and have each open its store."""
+        """Start the threads and open their stores, once in a process."""
         if not self.first:
             return
         self.pool = ThreadPoolExecutor(threads)
         finalize(self, self.pool.shutdown)
-        # The pool starts a thread only while none is idle: they wait until all are there.
+        # The pool starts a thread only if none is idle: each waits until all are running.
         barrier = Barrier(threads, timeout=60)
         list(self.pool.map(lambda _: barrier.wait(), range(threads)))
         self.parts = parts(len(self.images), threads)
@@ -88,7 +89,7 @@ class ReadThreads(StoreSuite):
         list(self.pool.map(self.read_part, self.stores, self.wanted, self.parts))
 
     def read_part(self, store: storage_impl.ImageStore, wanted: slice, part: slice) -> None:
-        """Read what one thread reads."""
+        """Read the part of one thread."""
         _, self.found_labels[part] = store.read_many(wanted, out=self.found[part])
 
     @facts(images=IMAGES)
@@ -103,7 +104,7 @@ class ReadThreads(StoreSuite):
 
 
 class ProcessSuite(StoreSuite):
-    """Base of the benchmarks of several processes that read: these stay for all samples."""
+    """Base of the benchmarks in which processes read; all samples use the same processes."""
 
     unit = "seconds"
     warmup_time = 0.1
@@ -126,10 +127,10 @@ class ProcessSuite(StoreSuite):
 
 
 class ReadProcesses(ProcessSuite):
-    """`read_many` of an equal part by each process, of one store that is handed to all.
+    """Each process reads an equal part of one store with `read_many`.
 
-    A process that is forked inherits the store, any other gets it pickled. What it costs to
-    start one is not counted, see `StartProcess`.
+    A forked process inherits the store, any other gets it pickled. The cost of starting a process
+    is not included: see `StartProcess`.
     """
 
     params = (BACKENDS, STARTS, (1, 2, 4))
@@ -137,7 +138,7 @@ class ReadProcesses(ProcessSuite):
     version = version(1)
 
     def prepare(self, backend: str, start: str, processes: int) -> None:
-        """Once, start the processes."""
+        """Start the processes, once in a process."""
         if self.first:
             with storage_impl.open_store(self.stored(backend)) as store:
                 self.start(start, [(store, part) for part in parts(len(store), processes)])
@@ -149,19 +150,19 @@ class ReadProcesses(ProcessSuite):
 
     @facts(images=IMAGES)
     def track_cpu_5000(self, backend: str, start: str, processes: int) -> float:
-        """Return the CPU time of reading all images, and of telling the processes to."""
+        """Return the CPU time of reading all images, and of telling the processes to read."""
         return self.cpu()
 
 
 class ReadOwnStores(ProcessSuite):
-    """The part of each process is a store of its own: else as `ReadProcesses`, forked."""
+    """`ReadProcesses` with fork, where each process has a store of its own with its part."""
 
     params = (BACKENDS, (2, 4))
     param_names = ("backend", "processes")
     version = version(1)
 
     def prepare(self, backend: str, processes: int) -> None:
-        """Once, start the processes."""
+        """Start the processes, once in a process."""
         if self.first:
             own = [self.stored(backend, part) for part in parts(len(self.images), processes)]
             stores = [storage_impl.open_store(path) for path in own]
@@ -174,14 +175,14 @@ class ReadOwnStores(ProcessSuite):
 
     @facts(images=IMAGES)
     def track_cpu_5000(self, backend: str, processes: int) -> float:
-        """Return the CPU time of reading all images, and of telling the processes to."""
+        """Return the CPU time of reading all images, and of telling the processes to read."""
         return self.cpu()
 
 
 class StartProcess(StoreSuite):
-    """From a store that is open here to its first image in a process that was not there.
+    """Start a process, which then reads the first image of a store that is open here.
 
-    One that is not forked starts Python, and imports numpy, the package and the library.
+    A process that is not forked starts Python, and imports numpy, the package and the library.
     """
 
     params = (BACKENDS, STARTS)
@@ -215,8 +216,8 @@ class StartProcess(StoreSuite):
 class ReadBesideWriter(StoreSuite):
     """`read_many` of 1,000 images, 25 times, while a process appends to the same store.
 
-    It appends a batch of 100 after the other, without a pause, and does not sync. The reader
-    goes on to see what was there when it opened the store. The CPU time is the reader's alone.
+    That process appends batches of 100 without a pause, and does not sync. The reader sees the
+    images that were there when it opened the store. The CPU time is only the reader's.
     """
 
     params = (BACKENDS, (0, 1))
@@ -225,10 +226,10 @@ class ReadBesideWriter(StoreSuite):
     count = 1_000
     version = version(2)
 
-    times = 25  # as long as many appends, with any backend
+    times = 25  # long enough for many appends, with any backend
 
     def prepare(self, backend: str, writers: int) -> None:
-        """Copy a store, read it, and have the writer write."""
+        """Copy a store, read it, and start the writer."""
         if self.first:
             batch = self.images[:100], self.labels[:100]
             self.writers = Workers("fork", Writer, [batch] * writers)
@@ -239,14 +240,14 @@ class ReadBesideWriter(StoreSuite):
         self.found = np.zeros_like(self.images)
         self.read()
         self.check()
-        self.undo.callback(self.check)  # what the timed part read
+        self.undo.callback(self.check)  # checks what the timed part read
         self.writers.call("append_to", path)
         self.undo.callback(self.stop)
         self.writers.start("write_on")
-        self.writers.results()  # it has begun
+        self.writers.results()  # waits until it has begun
 
     def stop(self) -> None:
-        """Have the writer stop, and remove what it wrote."""
+        """Stop the writer, and remove what it wrote."""
         self.writers.start("discard")
         self.writers.results()
         self.writers.results()
@@ -256,7 +257,7 @@ class ReadBesideWriter(StoreSuite):
         _, self.found_labels = self.store.read_many(out=self.found)
 
     def check(self, *_: Any) -> None:
-        """Raise RuntimeError unless what was read last are the images."""
+        """Raise RuntimeError unless the last read returned the images."""
         compare(self.found, self.images)
         compare(self.found_labels, self.labels)
 
@@ -273,7 +274,7 @@ class ReadBesideWriter(StoreSuite):
 
 
 class WriteSeveral(StoreSuite):
-    """`write_many` of an equal part of 2,000 images by each process, into a store of its own.
+    """Each process writes an equal part of 2,000 images with `write_many`, into its own store.
 
     The stores are empty and open, and do not sync.
     """
@@ -312,7 +313,7 @@ class WriteSeveral(StoreSuite):
 
     @facts(images=2_000)
     def track_cpu_2000(self, backend: str, writers: int) -> float:
-        """Return the CPU time of writing all images, and of telling the processes to."""
+        """Return the CPU time of writing all images, and of telling the processes to write."""
         return cpu_time(
             lambda: self.writers.call("write"),
             self.writers.cpu,

@@ -1,12 +1,13 @@
-"""What does storage_impl cost beside plain code, and one backend beside another? In one run.
+"""In one run: what does storage_impl cost compared with plain code, and a backend with another?
 
 python -m benchmarks.cost [--images N] [--samples N]
 
-Each row is one way over another, measured in turn in this process: what slows down the machine
-slows down both. What they read is compared with what was written before a figure counts. The
-figure is the median of the samples' ratios, and in brackets lie the middle half of them; beside it
-is the ratio of the CPU time that this process used. Nothing is judged beyond the word "missed".
-`tox run -e cost` runs it with the pinned libraries, and `STORAGE_IMPL_DATASET` names other images.
+Each row divides the time of one way by that of another. The two are measured alternately in this
+process, so what slows down the machine slows down both. What they read is checked first. The figure
+is the median of the samples' ratios. Beside it are the middle half of the ratios, in brackets, and
+the ratio of the CPU time that this process used. A figure beyond its bound is marked "missed". The
+command `tox run -e cost` runs this script with the pinned libraries. `STORAGE_IMPL_DATASET` chooses
+other images.
 """
 
 import argparse
@@ -34,8 +35,8 @@ from benchmarks.workers import Workers, Writer
 
 IMAGES = 10_000
 SAMPLES = 11
-LEAST = 0.01  # seconds in a sample, unless what surrounds a call is made anew for each
-ENCODED_BYTES = 6 << 20  # of pixels, of each size
+LEAST = 0.01  # seconds in a sample, unless each call has to be prepared
+ENCODED_BYTES = 6 << 20  # of pixels, for each size
 WIDTH = 62
 
 
@@ -47,7 +48,7 @@ class Side(NamedTuple):
     call : callable
         What is timed.
     around : callable, optional
-        Gives a context manager that makes a sample ready, and cleans up after it.
+        Returns a context manager that makes a sample ready, and cleans up after it.
     """
 
     call: Callable[[], object]
@@ -55,20 +56,20 @@ class Side(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What is measured.
+    """A row of the table.
 
     Attributes
     ----------
     what : str
     asked : float
-        The bound.
+        The bound of the figure.
     over : Side
     under : Side, optional
-        What its time is divided by; without it the figure is in milliseconds.
+        The side whose time divides that of `over`; without it the figure is in milliseconds.
     least : bool, optional
-        Whether the figure is to be at least the bound, and not at most.
+        Whether the bound is a minimum, and not a maximum.
     share : int, optional
-        How many images the milliseconds of a call are shared among.
+        How many images the milliseconds of a call are divided by.
     """
 
     what: str
@@ -80,14 +81,14 @@ class Row(NamedTuple):
 
 
 class Times(NamedTuple):
-    """Of a call, in seconds."""
+    """The times of a call, in seconds."""
 
     wall: float
     cpu: float
 
 
 def sample(side: Side, calls: int) -> Times:
-    """Time some calls, and return what one takes."""
+    """Time some calls, and return the time of one."""
     with side.around():
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(calls):
@@ -97,7 +98,7 @@ def sample(side: Side, calls: int) -> Times:
 
 
 def measure(row: Row, samples: int) -> list[list[Times]]:
-    """Return the samples of each side; those of the first call of all are not among them."""
+    """Return the samples of each side, without the first sample of each."""
     sides = [side for side in (row.over, row.under) if side]
     anew = any(side.around is not nullcontext for side in sides)
     calls = [
@@ -133,12 +134,12 @@ def line(row: Row, wall: Sequence[float], cpu: Sequence[float]) -> str:
 
 
 class Costs:
-    """The rows, with what they need in a directory.
+    """The rows, and the stores that they need in a directory.
 
     Parameters
     ----------
     scratch : Path
-        On the disk to measure.
+        A directory on the disk to measure.
     count : int
         How many images.
     """
@@ -151,7 +152,7 @@ class Costs:
         self.some = scattered(min(1_000, count), count)
 
     def rows(self) -> Iterator[Row]:
-        """Yield the rows; what one needs is there until the next one is asked for."""
+        """Yield the rows; what a row needs stays until the next row is asked for."""
         self.ours = {name: self.write(name) for name in ("png", "lmdb", "hdf5")}
         self.plain = {}
         for name, module in (("png", png), ("lmdb", lmdb), ("hdf5", hdf5)):
@@ -193,7 +194,7 @@ class Costs:
             compare(one, other)
 
     def opening(self) -> Iterator[Row]:
-        """Open LMDB, read one image and close it, beside the library alone."""
+        """Open LMDB, read one image and close it, compared with the library alone."""
         index = self.some[0]
         key = f"{index:08}".encode()
 
@@ -222,13 +223,13 @@ class Costs:
         try:
             page_cache.empty(self.ours["lmdb"])
         except NotImplementedError as error:
-            print(f"page cache empty: not measured, {error}")
+            print(f"the same, page cache empty: not measured, {error}")
             return
         sides = Side(ours, cold(self.ours["lmdb"])), Side(plain, cold(self.plain["lmdb"]))
         yield Row("the same, page cache empty", 1.2, *sides)
 
     def beside_writer(self) -> Iterator[Row]:
-        """Open LMDB for reading while another process appends without a pause, and alone."""
+        """Open LMDB while another process appends without a pause, compared with no writer."""
         path = self.scratch / "appended"
         shutil.copytree(self.ours["lmdb"], path)
         writers = Workers("fork", Writer, [(self.images[:10], self.labels[:10])])
@@ -236,9 +237,9 @@ class Costs:
         @contextmanager
         def busy() -> Iterator[None]:
             writers.start("write_on")
-            writers.results()  # it has begun
+            writers.results()  # waits until it has begun
             yield
-            writers.start("cpu")  # which ends it
+            writers.start("cpu")  # any request ends `write_on`
             writers.results()
             writers.results()
 
@@ -258,7 +259,7 @@ class Costs:
             writers.end()
 
     def shuffled(self) -> Iterator[Row]:
-        """Shuffled batches and single images, of HDF5 over LMDB."""
+        """Read shuffled batches and single images from HDF5, compared with LMDB."""
         with (
             storage_impl.open_store(self.ours["hdf5"]) as one,
             storage_impl.open_store(self.ours["lmdb"]) as other,
@@ -281,12 +282,12 @@ class Costs:
             compare(store.read_one(index)[0], self.images[index])
 
     def read_some(self, store: storage_impl.ImageStore) -> None:
-        """Read single images here and there."""
+        """Read scattered images, one by one."""
         for index in self.some:
             store.read_one(index)
 
     def segments(self) -> Iterator[Row]:
-        """HDF5 written in many calls, over written in one."""
+        """Read HDF5 that was written in many calls, compared with one call."""
         for calls in (64, 1_000):
             path = self.write("hdf5", min(calls, len(self.images)))
             with (
@@ -303,7 +304,7 @@ class Costs:
             shutil.rmtree(path)
 
     def one_by_one(self) -> Iterator[Row]:
-        """HDF5 written image by image."""
+        """Read HDF5 that was written image by image."""
         path = self.scratch / "one-by-one"
         with self.create(path, "hdf5", durable=False) as store:
             for image, label in zip(self.images, self.labels, strict=True):
@@ -317,11 +318,11 @@ class Costs:
 
         what = f"HDF5, {count:,} calls of write_one"
         yield Row(f"{what}: open", 100, Side(lambda: storage_impl.open_store(path).close()))
-        yield Row(f"{what}: open and read all, an image", 0.3, Side(read), share=count)
+        yield Row(f"{what}: open and read all, per image", 0.3, Side(read), share=count)
         shutil.rmtree(path)
 
     def written(self) -> Iterator[Row]:
-        """From nothing to a closed store that the disk holds, whose names it holds, too."""
+        """Create, write and close a store, with its files and their names synced."""
 
         @contextmanager
         def fresh() -> Iterator[None]:
@@ -355,7 +356,7 @@ class Costs:
                 yield Row(what, 2.5, of_plain, of_ours, least=True)
 
     def read_all(self) -> Iterator[Row]:
-        """Open a store, read everything and close it: plain code over ours."""
+        """Open a store, read everything and close it: plain code compared with ours."""
         for backend, module, asked in (("lmdb", lmdb, 5), ("png", png, 1.3), ("hdf5", hdf5, 2)):
 
             def ours(path: Path = self.ours[backend]) -> Any:
@@ -372,7 +373,7 @@ class Costs:
             yield Row(what, asked, Side(plain), Side(ours), least=True)
 
     def two_cores(self) -> Iterator[Row]:
-        """Read encoded images on one core over two; the process is kept from using more."""
+        """Read encoded images on one core, compared with two; the process may use no others."""
         allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         if len(allowed) < 2:
             print("one core over two: not measured, needs two cores and sched_setaffinity")
@@ -401,7 +402,7 @@ class Costs:
                         one = store.read_many()[0]
                     with only(*allowed[:2]):
                         compare(store.read_many()[0], one)
-                    if encoding != "jpeg":  # which is lossy
+                    if encoding != "jpeg":  # JPEG is lossy
                         compare(one, images)
                     yield Row(
                         f"{encoding} of {side} px: read_many on one core over two",
@@ -419,7 +420,7 @@ def batches(store: storage_impl.ImageStore) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Have the disk hold the names in a directory, as creating a store does."""
+    """Sync the names in a directory, as creating a store does."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -428,15 +429,19 @@ def sync_directory(path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure all rows, and print each as it is there."""
+    """Measure all rows, and print each when it is measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cost", description=__doc__)
-    parser.add_argument("--images", type=int, default=IMAGES, help="(default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=SAMPLES, help="(default: %(default)s)")
+    parser.add_argument(
+        "--images", type=int, default=IMAGES, help="images in a store (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--samples", type=int, default=SAMPLES, help="samples of each side (default: %(default)s)"
+    )
     given = parser.parse_args(arguments)
     start = time.monotonic()
     print(datasets.survey().text)
-    print(f"{given.images:,} images, {given.samples} samples of each side in turn\n")
-    print(f"{'':<{WIDTH}} {'figure':>8}    {'middle half':<18} {'CPU':>8}  asked")
+    print(f"{given.images:,} images, {given.samples} samples of each side, alternately\n")
+    print(f"{'':<{WIDTH}} {'figure':>8}    {'middle half':<18} {'CPU':>8}  bound")
     with tempfile.TemporaryDirectory(prefix="cost-") as directory:
         for row in Costs(Path(directory), given.images).rows():
             print(line(row, *figures(row, measure(row, given.samples))), flush=True)

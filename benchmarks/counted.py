@@ -1,9 +1,9 @@
-"""The program that is counted: each operation of a store once, between two marks.
+"""The program that is counted: it runs each operation of a store once, between two marks.
 
 `benchmarks.counting` runs it under valgrind, under strace or alone, in a directory with
 `tasks.json`, the images and the labels. It imports the libraries once and forks for each task, so
-that all tasks begin with the same memory. Nothing else of the project is imported before the fork:
-a task says which directory its packages come from.
+that all tasks begin with the same memory. It imports nothing else of the project before the fork,
+because each task names the directory of its own packages.
 """
 
 import ctypes
@@ -31,20 +31,21 @@ import xxhash  # noqa: F401
 BATCH = 32  # images of a shuffled batch
 LONGEST_MAP = 16 << 30  # bytes
 EVERY = "every operation"
-# Seconds: what takes longer under valgrind encodes or decodes, and the layout is nothing beside it.
+# Seconds. An operation that takes longer under valgrind encodes or decodes, and the layout hardly
+# changes its counts.
 LONG = 0.3
-CALLS = 8  # of what handles one image, or none
+CALLS = 8  # of an operation that handles one image, or none
 
 Call = Callable[..., Any]
 
-# Valgrind takes this sequence of instructions as a request; outside of it they do nothing.
+# Valgrind treats these instructions as a request; without valgrind they do nothing.
 _REQUEST = bytes.fromhex("4889f8 4889f2 48c1c703 48c1c70d 48c1c73d 48c1c733 4887db 4889d0 c3")
 _CALLGRIND = 0x43540000  # "CT", the prefix of callgrind's requests
 _ZERO, _DUMP, _START, _STOP = 1, 3, 4, 5
 
 
 def open_with_shorter_map(*given: Any, **named: Any) -> Any:
-    """Open an LMDB environment with a map that valgrind has addresses for."""
+    """Open an LMDB environment with a map that fits into valgrind's address space."""
     named["map_size"] = min(named.get("map_size", 10 << 20), LONGEST_MAP)
     return lmdb.Environment(*given, **named)
 
@@ -52,7 +53,7 @@ def open_with_shorter_map(*given: Any, **named: Any) -> Any:
 class Callgrind:
     """Counts instructions and cache misses."""
 
-    warmups = 3  # until the interpreter has specialized what it runs often
+    warmups = 3  # until the interpreter has specialized the code that it runs often
 
     def __init__(self) -> None:
         protection = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
@@ -70,20 +71,20 @@ class Callgrind:
         self._call(self._address, 0)
 
     def begin(self) -> None:
-        """Translate the program anew, with what counts in it: done once, it takes a second."""
+        """Start counting: valgrind translates the program again, so this takes a second."""
         self._request(_START)
 
     def count(self, name: str, call: Call) -> None:
-        """Call, and write the counts to a file that has this name in it."""
+        """Call, and write the counts to a file that contains this name."""
         named = ctypes.create_string_buffer(name.encode())
         address = ctypes.addressof(named)
-        self._other[:] = bytes(len(self._other))  # what is in the simulated caches is none of it
+        self._other[:] = bytes(len(self._other))  # fills the simulated caches with other data
         self._request(_ZERO)
         call()
         self._request(_DUMP, address)
 
     def end(self) -> None:
-        """Go on without counting."""
+        """Stop counting."""
         self._request(_STOP)
 
 
@@ -93,7 +94,7 @@ class Strace:
     warmups = 1
 
     def begin(self) -> None:
-        """Nothing has to be done."""
+        """Do nothing."""
 
     def count(self, name: str, call: Call) -> None:
         """Call between two marks."""
@@ -102,16 +103,16 @@ class Strace:
         os.access("/@", 0)
 
     def end(self) -> None:
-        """Nothing has to be done."""
+        """Do nothing."""
 
 
 class Memory:
-    """Finds the most memory that Python and numpy hold at once for an operation."""
+    """Measures the peak of the memory that Python and numpy hold for an operation."""
 
     warmups = 1
 
     def begin(self) -> None:
-        """Note what is allocated from here on."""
+        """Start tracing what is allocated."""
         tracemalloc.start()
 
     def count(self, name: str, call: Call) -> None:
@@ -125,7 +126,7 @@ class Memory:
         path.write_text(str(peak - before))
 
     def end(self) -> None:
-        """Go on without noting."""
+        """Stop tracing."""
         tracemalloc.stop()
 
 
@@ -140,22 +141,22 @@ COUNTERS: dict[str, type[Counter]] = {
 def operations(
     store: Any, backend: str, images: Any, labels: Any, warmups: int
 ) -> Iterator[tuple[str, Callable[[], tuple[Call, Call]]]]:
-    """Return each operation's name and what prepares it.
+    """Yield each operation's name, and a function that prepares it.
 
     Parameters
     ----------
     store : module
-        `storage_impl`, or something with its `create_store` and `open_store`.
+        `storage_impl`, or a module with the same `create_store` and `open_store`.
     backend : str
     images, labels : ndarray
     warmups : int
-        How often to read what is read from a store that did the same before.
+        How many times to read before the read is counted, from a store that did the same before.
 
     Yields
     ------
     name : str
     prepare : callable
-        Returns what is counted, and what closes and checks afterwards.
+        Returns the call to count, and a call that closes and checks afterwards.
     """
     numbers = iter(range(1_000_000))
     shape = images.shape[1:]
@@ -173,7 +174,7 @@ def operations(
         with store.open_store(path) as opened:
             found, named = opened.read_many()
         if not (np.array_equal(found, images) and np.array_equal(named, labels)):
-            raise RuntimeError("what was read is not what was written")
+            raise RuntimeError("what was read differs from what was written")
 
     def write_many() -> tuple[Call, Call]:
         path = new(0)
@@ -218,7 +219,7 @@ def operations(
     check(full)
 
     def reading(read: Call, again: bool = True) -> Callable[[], tuple[Call, Call]]:
-        """Read from a store that did the same before, unless it is opened for it."""
+        """Prepare a read: from a store that did the same before, or was just opened."""
 
         def prepare() -> tuple[Call, Call]:
             opened = store.open_store(full)
@@ -276,7 +277,7 @@ def operations(
 def plain_operations(
     store: Any, backend: str, images: Any, labels: Any, warmups: int
 ) -> Iterator[tuple[str, Callable[[], tuple[Call, Call]]]]:
-    """Return the operations of a module of `benchmarks.plain`, as `operations` does."""
+    """Yield the operations of a module of `benchmarks.plain`, as `operations` does."""
     numbers = iter(range(1_000_000))
     shuffled = np.random.default_rng(7).permutation(len(images))
     parts = [shuffled[start : start + BATCH].tolist() for start in range(0, len(images), BATCH)]
@@ -289,7 +290,7 @@ def plain_operations(
         return lambda: store.write_all(path, images, labels, True), lambda: None
 
     def reading(read: Call) -> Callable[[], tuple[Call, Call]]:
-        path = new()  # LMDB itself opens none twice in a process
+        path = new()  # LMDB itself opens no store twice in a process
         store.write_all(path, images, labels, False)
 
         def prepare() -> tuple[Call, Call]:
@@ -297,7 +298,7 @@ def plain_operations(
             opened = stack.enter_context(store.opened(path))
             found, named = store.read_all(opened)
             if not (np.array_equal(found, images) and np.array_equal(named, labels)):
-                raise RuntimeError("what was read is not what was written")
+                raise RuntimeError("what was read differs from what was written")
             for _ in range(warmups):
                 read(opened)
             return lambda: read(opened), stack.close
@@ -340,7 +341,7 @@ def run(task: dict[str, Any], counter: Counter) -> None:
     for name, prepare in listed(store, task["backend"], images, labels, counter.warmups**2):
         with failing(failures / name):
             start = time.process_time()
-            for _ in range(counter.warmups):  # what is done once in a process is not counted
+            for _ in range(counter.warmups):  # work that is done once in a process is not counted
                 call, end = prepare()
                 call()
                 end()
@@ -373,10 +374,10 @@ def main(program: str, processes: int) -> None:
     """Count all tasks, each in a fork."""
     counter = COUNTERS[program]()
     tasks = json.loads(Path("tasks.json").read_text())
-    if program != "valgrind":  # what the others find is the same in every layout
+    if program != "valgrind":  # the other programs count the same in every layout
         tasks = [task for task in tasks if not task["layout"]]
     lmdb.open = open_with_shorter_map  # type: ignore[assignment]
-    sys.setswitchinterval(100)  # seconds: threads take turns where they wait, and nowhere else
+    sys.setswitchinterval(100)  # seconds, so that threads switch only where they wait
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -387,7 +388,7 @@ def main(program: str, processes: int) -> None:
         if os.fork() == 0:
             with failing(Path("failed", task["name"], EVERY).absolute()):
                 run(task, counter)
-            os._exit(0)  # without what Python does at its end, which takes as long again
+            os._exit(0)  # skips what Python does at its end, which would double the time
     while True:
         try:
             os.wait()

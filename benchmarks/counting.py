@@ -1,10 +1,9 @@
 """Count the instructions, cache misses, system calls and memory of each operation of a store.
 
 `count` runs `benchmarks.counted` under valgrind's callgrind, under strace and with tracemalloc.
-Counts of the same code are the same from run to run, also on a machine that does other work. What
-else would move them is fixed here: the variables of the environment, the seed of hashes, the paths
-of the packages and of the stores, the simulated caches. The garbage collector is off in what is
-counted.
+Counts of the same code are the same from run to run, even on a busy machine. This module fixes what
+else would change them: the environment variables, the seed of hashes, the paths of the packages and
+the stores, and the simulated caches. The garbage collector is off while an operation is counted.
 """
 
 import json
@@ -36,15 +35,16 @@ OPERATIONS = (
     "verify",
     "open alone",
 )
-EVERY = "every operation"  # what failed, where it is a task and not one of its operations
+EVERY = "every operation"  # the name of a failure of a whole task
 IMAGES = 64
 COUNTERS: Mapping[str, tuple[str, ...]] = {
     "valgrind": ("instructions", "d1_misses", "ll_misses"),
     "strace": ("syscalls", "bytes_read", "bytes_written", "syncs"),
     "tracemalloc": ("peak_memory",),
 }
-# Code that nothing calls moves names and arrays in memory, and with them what the interpreter's and
-# the processor's caches miss: every operation is counted in several layouts, and the least counts.
+# Code that nothing calls moves names and arrays in memory, which changes the misses of the
+# interpreter's and the processor's caches. So every operation is counted in several layouts of
+# memory, and the lowest count is taken.
 LAYOUTS = 6
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -53,15 +53,17 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-PASSED = ("LD_LIBRARY_PATH",)  # a Python that was moved finds its own library by it
+PASSED = ("LD_LIBRARY_PATH",)  # a Python that was moved finds its own library through it
 COMMANDS = {
-    # Valgrind would simulate the caches of this machine. Nothing of an operation is in them when it
-    # begins, and all of it fits into the last: misses there are the memory that it touches.
+    # Without these sizes, valgrind would simulate the caches of this machine. The caches hold
+    # nothing of an operation when it begins, and all of it fits into the last one: its misses there
+    # are the memory that it touches.
     "valgrind": "valgrind -q --tool=callgrind --instr-atstart=no --vgdb=no"
     " --cache-sim=yes --I1=32768,8,64 --D1=32768,8,64 --LL=1048576,16,64"
     " --callgrind-out-file=callgrind.%p",
-    # Memory and locks are the allocator's and the interpreter's, and vary. How a thread begins and
-    # ends is the C library's: the end may be later than that of the operation.
+    # Two kinds of calls vary, and are not counted. The allocator and the interpreter make those for
+    # memory and locks. The C library starts and ends threads, and a thread may end later than the
+    # operation.
     "strace": "strace -f -qq --seccomp-bpf"
     " -e trace=!brk,mmap,munmap,mremap,madvise,futex,rt_sigprocmask,rseq,set_robust_list,exit"
     " -o strace",
@@ -82,11 +84,11 @@ class Task(NamedTuple):
     Attributes
     ----------
     name : str
-        What its counts are found by; no part of it is "/".
+        The key of its counts.
     packages : Path
         The directory that `module` is imported from; everything in it is copied.
     module : str
-        What has `create_store` and `open_store`.
+        A module with `create_store` and `open_store`, or one of `benchmarks.plain`.
     backend : str
     """
 
@@ -101,19 +103,19 @@ class CountingError(Exception):
 
 
 def missing(program: str) -> str:
-    """Return what to do before a program can count; nothing if it can."""
+    """Return what to do before a program can count; an empty string if it can."""
     if sys.platform != "linux":
-        return "work is counted on Linux alone: run this there"
+        return "work can be counted only on Linux: run this on Linux"
     if program == "valgrind" and platform.machine() != "x86_64":
-        return "instructions are counted on x86-64 alone: run this on such a machine"
+        return "instructions can be counted only on x86-64: run this on such a machine"
     if COMMANDS[program] and shutil.which(program, path=ENVIRONMENT["PATH"]) is None:
-        return f"{program} is not installed: install it, for example by apt-get install {program}"
+        return f"{program} is not installed: install it, for example with apt-get install {program}"
     if program == "strace":
         tried = subprocess.run(["strace", "-qq", "-o", os.devnull, "true"], capture_output=True)
         if tried.returncode != 0:
             return (
                 "strace may not trace processes here: allow ptrace, "
-                "in a container by --cap-add=SYS_PTRACE"
+                "in a container with --cap-add=SYS_PTRACE"
             )
     return ""
 
@@ -126,32 +128,32 @@ def count(
     processes: int = 1,
     python: str = sys.executable,
 ) -> dict[str, dict[str, Counts | str]]:
-    """Count every operation of each task, by what is installed.
+    """Count every operation of each task, with the programs that are installed.
 
     Parameters
     ----------
     tasks : sequence of Task
-        Counted in processes that are forked from one, which has imported the libraries.
+        Each is counted in a fork of one process, which has imported the libraries.
     images : ndarray
-        uint8 (N, H, W, C), what is stored.
+        uint8 (N, H, W, C), the images to store.
     labels : ndarray
         int64 (N,).
     processes : int, optional
-        How many forks to count in at the same time, but for strace.
+        How many forks count at the same time; under strace it is always one.
     python : str, optional
-        The interpreter, with the libraries.
+        An interpreter with the libraries.
 
     Returns
     -------
     dict
-        By task and operation, what each counter found; or why the operation failed.
+        For each task and operation, what each counter found, or why the operation failed.
 
     Raises
     ------
     CountingError
-        A program failed, and not an operation.
+        A program that counts failed.
     """
-    # Paths of one length, whatever TMPDIR is: how long they are is part of the work of opening.
+    # The paths have the same length, whatever TMPDIR is: opening a longer path is more work.
     directory = Path(tempfile.mkdtemp(prefix="work-", dir="/tmp"))
     try:
         np.save(directory / "images.npy", images)
@@ -185,15 +187,15 @@ def count(
 
 
 def _least(before: Counts, counts: Counts | str) -> Counts | str:
-    """Return the least of each counter; why it failed, if it did."""
+    """Return the lower value of each counter, or why the operation failed."""
     if isinstance(counts, str):
         return counts
     return before | {name: min(n, before.get(name, n)) for name, n in counts.items()}
 
 
 def _run(program: str, directory: Path, python: str, processes: int) -> dict[str, Counts | str]:
-    """Count all tasks by one program; by task and operation."""
-    at_once = 1 if program == "strace" else processes  # strace's log is one after the other
+    """Count all tasks with one program; return the counts by task and operation."""
+    at_once = 1 if program == "strace" else processes  # strace's log has no two tasks mixed
     script = [python, "-P", str(directory / "counted.py"), program, str(at_once)]
     done = subprocess.run(
         [*COMMANDS[program].split(), *script],
@@ -220,7 +222,7 @@ def _callgrind(directory: Path) -> dict[str, Counts]:
         fields = dict(line.split(": ", 1) for line in lines if ": " in line)
         name = fields.get("desc", "").removeprefix("Trigger: Client Request: ")
         if "/" in name:
-            # Trailing zeros are left out.
+            # Callgrind leaves out trailing zeros.
             events = fields["events"].split()
             counted = Counter(dict(zip(events, map(int, fields["totals"].split()), strict=False)))
             found[name] = {
@@ -265,9 +267,9 @@ _PARSERS: Mapping[str, Callable[[Path], dict[str, Counts]]] = {
 
 
 def main() -> None:
-    """Count the tasks that are given as JSON, and print the counts as JSON.
+    """Read tasks from stdin as JSON, count them, and print the counts as JSON.
 
-    Given are the lists of `Task`, the number of images and that of processes.
+    The input has the tasks, each as a list, the number of images and the number of processes.
     """
     from benchmarks import datasets
 

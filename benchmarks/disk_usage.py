@@ -5,13 +5,13 @@ from benchmarks.common import StoreSuite, facts, version
 
 
 class DiskUsage(StoreSuite):
-    """The bytes of a store of `count` images that was written by one `write_many`."""
+    """The bytes of a store of `count` images that one `write_many` wrote."""
 
     unit = "bytes"
     version = version(1)
 
     def prepare(self, backend: str, count: int) -> None:
-        """Weigh a store of `count` images."""
+        """Get the disk usage of a store of `count` images."""
         with storage_impl.open_store(self.stored(backend)) as store:
             self.usage = store.disk_usage()
 
@@ -21,5 +21,5 @@ class DiskUsage(StoreSuite):
 
     @facts(plain="plain_stores.PlainUsage.track_allocated")
     def track_allocated(self, backend: str, count: int) -> int:
-        """Return what the files and directories take on the disk, as `du` counts it."""
+        """Return the disk space of the files and directories, as `du` counts it."""
         return self.usage.allocated

@@ -1,8 +1,9 @@
-"""What does it cost that a write survives a power cut, and not the end of the process alone?
+"""What does it cost that a write survives a power cut, and not only the end of the process?
 
-The article's comparison syncs LMDB and neither PNG nor HDF5. Here each backend is measured both
-ways. A store that is not durable syncs when it is closed: `time_write_close` counts that, and
-is the figure for a program that needs its images on the disk at its end.
+The article that README names compares LMDB with syncs to PNG and HDF5 without. Here each backend is
+measured both ways. A store that is not durable syncs when it is closed. The benchmarks whose names
+end in `close` include that: they are the figure for a program that needs its images on the disk
+when it ends.
 """
 
 import storage_impl
@@ -10,18 +11,18 @@ from benchmarks.common import BACKENDS, StoreSuite, facts, sync, version
 
 
 class DurableSuite(StoreSuite):
-    """Base of the writes that are durable or not."""
+    """Base of the benchmarks that write with and without `durable`."""
 
     params = (BACKENDS, (True, False))
     param_names = ("backend", "durable")
 
     def prepare(self, backend: str, durable: bool) -> None:
-        """Open an empty store; nothing else waits for the disk."""
+        """Open an empty store, after earlier writes are on the disk."""
         self.store = self.new_store(backend, durable=durable)
         sync()
 
     def check(self, backend: str, durable: bool) -> None:
-        """Raise RuntimeError unless what is written is there."""
+        """Raise RuntimeError unless the store holds what was written."""
         self.write()
         self.compare(self.store)
 
@@ -31,7 +32,7 @@ class DurableSuite(StoreSuite):
 
 
 class OneByOne(DurableSuite):
-    """`write_one` of each of 100 images into an empty store that is open."""
+    """`write_one` of each of 100 images into an empty, open store."""
 
     count = 100
     version = version(1)
@@ -54,7 +55,7 @@ class OneByOne(DurableSuite):
 
 
 class WriteBatches(DurableSuite):
-    """`write_many` of 5 batches of 100 images into an empty store that is open."""
+    """`write_many` of 5 batches of 100 images into an empty, open store."""
 
     count = 500
     batch = 100
@@ -79,7 +80,7 @@ class WriteBatches(DurableSuite):
 
 
 class CreateToClose(StoreSuite):
-    """A durable store of 1,000 images made from nothing, by one `write_many`, and closed."""
+    """Create a durable store, write 1,000 images with one `write_many`, and close it."""
 
     params = (BACKENDS,)
     param_names = ("backend",)
@@ -87,12 +88,12 @@ class CreateToClose(StoreSuite):
     version = version(1)
 
     def prepare(self, backend: str) -> None:
-        """Choose where; nothing else waits for the disk."""
+        """Choose a path, after earlier writes are on the disk."""
         self.path = self.scratch / "store"
         sync()
 
     def check(self, backend: str) -> None:
-        """Raise RuntimeError unless what is written is there."""
+        """Raise RuntimeError unless the store holds what was written."""
         self.time_write_1000(backend)
         with storage_impl.open_store(self.path) as store:
             self.compare(store)

@@ -1,11 +1,11 @@
-"""What does the encoding cost, and what the container, by the size of the images?
+"""What does the encoding cost, and what does the container cost, by the size of the images?
 
-6 MiB of pixels in each: 2,048 images of 32 pixels a side, 32 of 256, or 22 of 64 to 512. Where
-STORAGE_IMPL_DATASET names a folder, the differing ones are its first 22 PNG, JPEG and WebP files,
-stored as they are where they have the encoding.
+Each size has 6 MiB of pixels: 2,048 images of 32 pixels a side, 32 images of 256, or 22 images of
+64 to 512. If STORAGE_IMPL_DATASET names a folder, its first 22 PNG, JPEG and WebP files take the
+place of those 22. A file that has the encoding is then stored unchanged.
 
-`PillowAlone` is the floor, from memory to memory. `Folder` is what users have: a file for each
-image, read with Pillow.
+`PillowAlone` is the floor, from memory to memory. `Folder` is what users have without a store: a
+file for each image, read with Pillow.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,8 @@ ENCODINGS = ("raw", "png", "jpeg", "webp")
 FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}  # as Pillow calls them
 SIZES = (32, 256, "64 to 512")
 PIXEL_BYTES = 6 << 20
-# Heights and widths of the differing ones over 64, 512 squares in all: few large, many small.
+# Heights and widths of the images of 64 to 512 pixels, in squares of 64 pixels: 512 squares in all,
+# in few large and many small images.
 GRID = (
     *((8, 8), (8, 6), (6, 8), (7, 7), (5, 8), (8, 5), (4, 8), (6, 6), (6, 4), (4, 6), (5, 5)),
     *((3, 4), (4, 3), (4, 4), (3, 3), (2, 3), (3, 2), (2, 2), (1, 2), (2, 1), (1, 1), (3, 4)),
@@ -47,7 +48,7 @@ QUALITY = 90
 
 
 def encode(image: Pixels, encoding: str) -> bytes:
-    """Return the file of an image, as Pillow writes it."""
+    """Return the bytes of an image's file, as Pillow writes it."""
     options = {"jpeg": {"quality": QUALITY}, "webp": {"lossless": True, "method": 0}}
     file = BytesIO()
     pixels = image[..., 0] if image.shape[2] == 1 else image
@@ -63,7 +64,7 @@ class PhotoSuite(Suite):
     photos : list of ndarray
         (H, W, C) uint8, the images.
     files : list of bytes
-        The images encoded; the pixels where the encoding is raw.
+        The encoded images; the pixels if the encoding is raw.
     """
 
     param_names: tuple[str, ...] = ("encoding", "size")
@@ -73,7 +74,7 @@ class PhotoSuite(Suite):
     files: list[bytes]
 
     def load(self, count: int, side: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return nothing that is of one size: `begin` loads what is needed."""
+        """Return no images: `begin` loads those that the encoding and the size need."""
         return np.empty((0, 32, 32, 3), np.uint8), np.empty(0, np.int64)
 
     def begin(self, *parameters: Any) -> None:
@@ -110,7 +111,7 @@ class PhotoSuite(Suite):
             np.savez(file, **made)
 
     def encoded(self, encoding: str, originals: list[bytes]) -> Iterator[bytes]:
-        """Yield the file of each image: the original where it has the encoding."""
+        """Yield the file of each image: the original if it has the encoding."""
         for index, image in enumerate(self.photos):
             if encoding == "raw":
                 yield image.tobytes()
@@ -123,12 +124,12 @@ class PhotoSuite(Suite):
             yield encode(image, encoding)
 
     def expected(self, encoding: str) -> list[Pixels]:
-        """Return what reading gives: JPEG is lossy."""
+        """Return the pixels that a read should give; JPEG is lossy."""
         return [decoded(data) for data in self.files] if encoding == "jpeg" else self.photos
 
 
 def square(images: list[Pixels], labels: Any, count: int) -> tuple[list[Pixels], Any]:
-    """Return `count` images of 256 pixels a side, of photos of any size."""
+    """Return `count` images of 256 pixels a side, made from photos of any size."""
     pictures = (Image.fromarray(image.squeeze()).convert("RGB") for image in images)
     sized = [np.asarray(picture.resize((256, 256))) for picture in pictures]
     chosen = np.arange(count) % len(sized)
@@ -136,7 +137,7 @@ def square(images: list[Pixels], labels: Any, count: int) -> tuple[list[Pixels],
 
 
 def compare_all(found: Any, expected: list[Pixels]) -> None:
-    """Raise RuntimeError unless images are these, whatever their sizes."""
+    """Raise RuntimeError unless these are the expected images, whatever their sizes."""
     compare(len(found), len(expected))
     for one, other in zip(found, expected, strict=True):
         compare(one, other)
@@ -152,7 +153,7 @@ class PillowAlone(PhotoSuite):
         compare_all([self.decode(encoding, i) for i in range(len(self.files))], self.pixels)
 
     def prepare(self, encoding: str, size: Any) -> None:
-        """Decode once what JPEG makes of the images."""
+        """Decode the expected images once, because JPEG is lossy."""
         if self.first:
             self.pixels = self.expected(encoding)
 
@@ -180,16 +181,16 @@ class PillowAlone(PhotoSuite):
 
 
 class EncodedSuite(PhotoSuite, StoreSuite):
-    """Base of the benchmarks of stores; the png backend holds PNG files alone."""
+    """Base of the benchmarks of stores; the png backend holds only PNG files."""
 
     params = (BACKENDS, ENCODINGS, SIZES)
     param_names = ("backend", "encoding", "size")
 
     def setup(self, *parameters: Any) -> None:
-        """Make a sample ready, where the backend takes the encoding."""
+        """Make a sample ready, if the backend has the encoding."""
         backend, encoding, _ = parameters
         if backend == "png" and encoding != "png":
-            raise NotImplementedError("the png backend holds PNG files alone")
+            raise NotImplementedError("the png backend holds only PNG files")
         super().setup(*parameters)
 
     def empty(self, path: Path, backend: str, encoding: str, size: Any) -> storage_impl.ImageStore:
@@ -215,7 +216,7 @@ class EncodedSuite(PhotoSuite, StoreSuite):
 
 
 class EncodedRead(EncodedSuite):
-    """From a store that was opened once in a process, and read before."""
+    """Reads of a store that this process opened once and read before."""
 
     warmup_time = 0.1
     version = version(1)
@@ -228,7 +229,7 @@ class EncodedRead(EncodedSuite):
             self.batch = 8 if size != 32 else 256
 
     def check(self, backend: str, encoding: str, size: Any) -> None:
-        """Raise RuntimeError unless the images are right, one by one, too."""
+        """Raise RuntimeError unless the images are right, also if they are read one by one."""
         expected = self.expected(encoding)
         images, labels = self.store.read_many()
         compare_all(images, expected)
@@ -245,19 +246,19 @@ class EncodedRead(EncodedSuite):
 
     @facts(bytes=PIXEL_BYTES)
     def time_shuffled_6mib(self, backend: str, encoding: str, size: Any) -> None:
-        """Read all images in shuffled batches, of 256 at 32 pixels and else of 8."""
+        """Read all images in shuffled batches: of 256 if they have 32 pixels a side, else of 8."""
         for _ in self.store.batches(self.batch, shuffle=7):
             pass
 
     @facts(images=20)
     def time_read_20(self, backend: str, encoding: str, size: Any) -> None:
-        """Read 20 images here and there, one by one."""
+        """Read 20 scattered images, one by one."""
         for index in self.indices:
             self.store.read_one(index)
 
 
 class EncodedWrite(EncodedSuite):
-    """Into an empty store that is open; not synced."""
+    """Writes into an empty, open store; not synced."""
 
     version = version(1)
 
@@ -269,7 +270,7 @@ class EncodedWrite(EncodedSuite):
             self.given = self.photos if size == SIZES[-1] else np.stack(self.photos)
 
     def check(self, backend: str, encoding: str, size: Any) -> None:
-        """Raise RuntimeError unless what is written is there; JPEG is lossy."""
+        """Raise RuntimeError unless the store holds what was written; JPEG is lossy."""
         self.time_write_6mib(backend, encoding, size)
         with storage_impl.open_store(self.store.path) as reader:
             images, labels = reader.read_many()
@@ -286,18 +287,18 @@ class EncodedWrite(EncodedSuite):
 
 
 class EncodedUsage(EncodedSuite):
-    """What the disk holds for the images."""
+    """The disk space of the images."""
 
     unit = "stored/raw"
     version = version(1)
 
     def prepare(self, backend: str, encoding: str, size: Any) -> None:
-        """Weigh a store."""
+        """Get the disk usage of a store."""
         with storage_impl.open_store(self.stored_photos(backend, encoding, size)) as store:
             self.usage = store.disk_usage()
 
     def track_ratio(self, backend: str, encoding: str, size: Any) -> float:
-        """Return the bytes allocated over those of the pixels."""
+        """Return the bytes allocated divided by the bytes of the pixels."""
         return self.usage.allocated / sum(image.nbytes for image in self.photos)
 
 
@@ -308,7 +309,7 @@ class Folder(PhotoSuite):
     version = version(1)
 
     def prepare(self, encoding: str, size: Any) -> None:
-        """Write the files to read, where no benchmark has yet."""
+        """Write the files to read, unless a benchmark has written them."""
 
         def make(path: Path) -> None:
             path.mkdir()

@@ -1,8 +1,8 @@
-"""What the figures are measured with: whether it is what they name, and what asv does not record.
+"""Check the installed versions, and record facts about a run that asv does not record.
 
-asv's files of results have no room for it: the facts are written beside them, once for a
-commit and an environment, under the same name with the ending ".facts". The content is one
-JSON object of strings.
+asv's files of results have no place for these facts. They are written beside each file of results,
+once for each commit and environment, under the same name with the suffix ".facts". The content is
+one JSON object of strings.
 """
 
 import hashlib
@@ -17,39 +17,39 @@ from pathlib import Path
 
 UNKNOWN = "unknown"
 PAGE_CACHE = "warm unless a benchmark says cold"
-RESULTS = Path(".asv", "results")  # asv tells its own results_dir to nobody: as in asv.conf.json
+RESULTS = Path(".asv", "results")  # as in asv.conf.json: asv does not pass on its results_dir
 
 
 def check_versions() -> None:
-    """Raise RuntimeError unless the versions installed are those the results will name."""
+    """Raise RuntimeError unless the installed versions are those that the results will name."""
     directory = os.environ.get("ASV_ENV_DIR")
-    if directory is None:  # an environment of the user's own: the results name no versions
+    if directory is None:  # the user's own environment: the results name no versions
         return
     environment = json.loads(Path(directory, "asv-env-info.json").read_text())
     for library, named in environment["requirements"].items():
         found = importlib.metadata.version(library)
-        if found.partition("+")[0] != named:  # beyond it is how it was built: torch's "+cpu"
+        if found.partition("+")[0] != named:  # after the "+" is how it was built: torch's "+cpu"
             raise RuntimeError(
-                f"the results would name {library} {named}, and {found} is installed; "
+                f"the results would name {library} {named}, but {found} is installed: "
                 f"remove {directory} and run again"
             )
 
 
 def record_facts() -> None:
-    """Write the facts beside the results of this run, where it is a run that keeps any."""
+    """Write the facts beside the results of this run, if it keeps any."""
     path = sidecar()
     if path is not None:
         path.write_text(json.dumps(collect(), indent=2, sort_keys=True) + "\n")
 
 
 def sidecar() -> Path | None:
-    """Return the file to write; None unless asv measures a commit in an environment of its own."""
+    """Return the file to write; None unless asv measures a commit in its own environment."""
     try:
         directory = Path(os.environ["ASV_CONF_DIR"], RESULTS)
         commit, environment = os.environ["ASV_COMMIT"], os.environ["ASV_ENV_NAME"]
     except KeyError:
         return None
-    # asv begins by describing the machine there, under the name that --machine may have given.
+    # asv first describes the machine there, under its own name or the one that --machine gives.
     machines = sorted(directory.glob("*/machine.json"), key=lambda path: path.stat().st_mtime_ns)
     if not machines:
         return None
@@ -59,7 +59,7 @@ def sidecar() -> Path | None:
 
 
 def collect() -> dict[str, str]:
-    """Return all facts; the scratch directory is the current one."""
+    """Return all facts; the current directory is the scratch directory."""
     return {
         **libraries(),
         "file system": file_system(Path.cwd()),
@@ -72,7 +72,7 @@ def collect() -> dict[str, str]:
 
 
 def valgrind() -> str:
-    """Return the version of what counts instructions: another one counts otherwise."""
+    """Return the version of valgrind, since another version counts instructions differently."""
     if shutil.which("valgrind") is None:
         return "none"
     done = subprocess.run(["valgrind", "--version"], stdout=subprocess.PIPE, text=True)
@@ -86,7 +86,7 @@ def libraries() -> dict[str, str]:
     import xxhash
     from PIL import features
 
-    # Pillow before 11.1 does not know the name, and warns when it is asked for it.
+    # Pillow before 11.1 does not know this name, and warns when it is asked for it.
     next_generation = "zlib_ng" in features.features and features.version_feature("zlib_ng")
     zlib = "zlib-ng" if next_generation else "zlib"
     return {
@@ -98,7 +98,7 @@ def libraries() -> dict[str, str]:
 
 
 def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """Return the type of the file system that a directory is on; "unknown" but on Linux."""
+    """Return the type of the file system that a directory is on; "unknown" except on Linux."""
     try:
         lines = mounts.read_text().splitlines()
     except OSError:
@@ -106,7 +106,7 @@ def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
     types = {}
     for line in lines:  # proc(5): "… mount-point options optional … - type source options"
         before, _, after = line.partition(" - ")
-        # The last mount on a point hides the ones before; spaces in it are octal.
+        # The last mount on a point hides the ones before it. Spaces in its path are octal codes.
         point = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), before.split()[4])
         types[Path(point)] = after.split()[0]
     path = path.resolve()

@@ -1,7 +1,7 @@
-"""What is the least that any implementation can take for the same images?
+"""What is the minimum time that any implementation can take for the same images?
 
-The same bytes through nothing but the file system, memory or Pillow: no index, no
-labels, no checksums, no commit. The reports show every backend as a multiple of it.
+A floor moves the same bytes through only the file system, memory or Pillow: without index, labels,
+checksums or commit. The reports show the time of every backend as a multiple of its floor.
 """
 
 from io import BytesIO
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from benchmarks import single_image  # not the class: asv would take it for one of these
+from benchmarks import single_image  # not the class: asv would list it as one of this module
 from benchmarks.common import COUNTS, Suite, compare, facts, kept, version
 
 
@@ -33,11 +33,11 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     return pixels.reshape(image.height, image.width, len(image.getbands()))
 
 
-WARMUP = 0.1  # seconds, as before the stores are read
+WARMUP = 0.1  # seconds, as in the benchmarks that read stores
 
 
 class FloorSuite(Suite):
-    """Base of the floors: they have a count, and no backend."""
+    """Base of the floors, which have a count and no backend."""
 
     params: tuple[tuple[Any, ...], ...] = (COUNTS,)
     param_names = ("count",)
@@ -47,8 +47,8 @@ class FloorSuite(Suite):
 class RawFile(FloorSuite):
     """The floor of the backends that keep raw pixels: all images as one file, not synced.
 
-    The file is open, as a store is, and it is read into memory that is there: to get new memory
-    takes more time than to copy into it, or none, as it happens.
+    The file is open, as a store is, and is read into a preallocated buffer. Allocating memory can
+    take more time than the copy, or hardly any, so it would make the floor vary.
     """
 
     warmup_time = 0.0
@@ -68,7 +68,7 @@ class RawFile(FloorSuite):
         compare(self.read(), self.images)
 
     def read(self) -> NDArray[np.uint8]:
-        """Read the file, and return where to."""
+        """Read the file into the buffer, and return it."""
         self.stored.seek(0)
         self.stored.readinto(self.found.data)
         return self.found
@@ -85,7 +85,7 @@ class RawFile(FloorSuite):
 
 
 class Memory(FloorSuite):
-    """The floor of everything: the images copied within memory."""
+    """The floor of every backend: a copy of the images within memory."""
 
     version = version(1)
 
@@ -100,7 +100,7 @@ class Png(FloorSuite):
     version = version(2)
 
     def prepare(self, count: int) -> None:
-        """Encode what is to be decoded."""
+        """Encode the images to decode."""
         if self.first:
             self.encoded = [encode(image) for image in self.images]
 
@@ -127,7 +127,7 @@ class PngFiles(FloorSuite):
     version = version(2)
 
     def prepare(self, count: int) -> None:
-        """Write the files to read, where no benchmark has yet."""
+        """Write the files to read, unless a benchmark has written them."""
 
         def make(directory: Path) -> None:
             directory.mkdir()
@@ -166,9 +166,9 @@ class PngFiles(FloorSuite):
 
 
 class One(Suite):
-    """Base of the floors of single images: what the library itself does for one that is asked for.
+    """Base of the floors of single images: what the library alone does to read one.
 
-    The images are those of `single_image.ReadOne`, as many and in the same order.
+    The images are those of `single_image.ReadOne`, in the same number and order.
     """
 
     warmup_time = WARMUP
@@ -200,7 +200,7 @@ class One(Suite):
 
 
 class OnePng(One):
-    """A file read and decoded."""
+    """Read and decode a file."""
 
     version = version(2)
 
@@ -221,7 +221,7 @@ class OnePng(One):
 
 
 class OneLmdb(One):
-    """A value that a transaction finds, copied out of the map."""
+    """Find a value in a transaction, and copy it out of the map."""
 
     version = version(1)
 
@@ -246,7 +246,7 @@ class OneLmdb(One):
 
 
 class OneHdf5(One):
-    """An image of a dataset, by h5py's own indexing."""
+    """Read an image of a dataset, by h5py's own indexing."""
 
     version = version(1)
 

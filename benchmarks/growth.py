@@ -1,4 +1,4 @@
-"""What does it cost that a store grows, and how much is written for an image?"""
+"""What does it cost to append to a store, and how many bytes are written for an image?"""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from benchmarks.common import BACKENDS, StoreSuite, compare, discard, facts, ver
 
 
 class Append(StoreSuite):
-    """`write_many` of 1,000 images to a store that is open and holds `held`; not synced."""
+    """`write_many` of 1,000 images to an open store that holds `held` images; not synced."""
 
     params = (BACKENDS, (0, 10_000))
     param_names = ("backend", "held")
@@ -29,7 +29,7 @@ class Append(StoreSuite):
             self.store = self.new_store(backend)
 
     def check(self, backend: str, held: int) -> None:
-        """Raise RuntimeError unless what is appended is there, and what was before."""
+        """Raise RuntimeError unless the store holds the earlier and the appended images."""
         before = len(self.store)
         self.time_append_1000(backend, held)
         with storage_impl.open_store(self.store.path) as reader:
@@ -44,7 +44,7 @@ class Append(StoreSuite):
 
 
 def _link(source: str, target: str) -> None:
-    """Copy a file of a store, or give one that is never written again a second name."""
+    """Copy a file of a store; a file that is never written again gets a second name instead."""
     if Path(source).suffix in (".png", ".h5"):
         os.link(source, target)
     else:
@@ -52,9 +52,9 @@ def _link(source: str, target: str) -> None:
 
 
 class InSteps(StoreSuite):
-    """`write_many` of 10,000 images in ten calls, into an empty store that is open; not synced.
+    """`write_many` of 10,000 images in ten calls, into an empty, open store; not synced.
 
-    `many_images.WriteMany` is the same in one call.
+    `many_images.WriteMany` does the same in one call.
     """
 
     params = (BACKENDS,)
@@ -67,7 +67,7 @@ class InSteps(StoreSuite):
         self.step = len(self.images) // 10
 
     def check(self, backend: str) -> None:
-        """Raise RuntimeError unless what is written is there."""
+        """Raise RuntimeError unless the store holds what was written."""
         self.time_write_10000(backend)
         self.compare(self.store)
 
@@ -82,11 +82,11 @@ class InSteps(StoreSuite):
 class WriteAmplification(StoreSuite):
     """Bytes that a durable store sends to the disk for each byte of pixels and labels.
 
-    They are the `write_bytes` of /proc/self/io, from the first write to the end of `close`:
-    whole pages of files that the process changed, again for each time that they were synced in
-    between. Not in it are what the file system writes for itself (its journal, inodes,
-    directories) and what the disk makes of all that. A system or a file system that does not
-    count it has no figure.
+    They are the `write_bytes` of /proc/self/io, from the first write to the end of `close`. These
+    count whole pages of files that the process changed, and count a page again each time it is
+    changed and synced. They do not count what the file system writes for itself (its journal,
+    inodes and directories), nor what the disk makes of all writes. There is no figure if the
+    system or the file system does not count these bytes.
     """
 
     params = (BACKENDS, ("one call", "1,000 by 1,000", "one by one"))
@@ -95,11 +95,11 @@ class WriteAmplification(StoreSuite):
     version = version(1)
 
     def amount(self, **parameters: Any) -> tuple[int, int]:
-        """Return fewer images where each is written by itself."""
+        """Return fewer images if each is written by a call of its own."""
         return 200 if parameters["calls"] == "one by one" else 3_000, 32
 
     def prepare(self, backend: str, calls: str) -> None:
-        """Write, look at what is there, and count."""
+        """Write the images, count the bytes sent, and check the store."""
         if not self.first:
             return
         store = self.new_store(backend, durable=True)
@@ -116,10 +116,10 @@ class WriteAmplification(StoreSuite):
         self.sent = bytes_sent() - before
         self.compare(store)
         if self.sent == 0:
-            raise NotImplementedError("needs a file system whose writes are counted")
+            raise NotImplementedError("needs a file system that counts the bytes written")
 
     def track_written(self, backend: str, calls: str) -> float:
-        """Return the bytes written over the bytes given."""
+        """Return the bytes written divided by the bytes given."""
         return self.sent / (self.images.nbytes + self.labels.nbytes)
 
 

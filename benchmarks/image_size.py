@@ -1,7 +1,7 @@
 """What changes with the size of the images?
 
-The same 6 MiB of pixels, in images of 24 to 512 pixels a side, so that times are comparable
-from size to size.
+Each size has the same 6 MiB of pixels, in images of 24 to 512 pixels a side, so that the times of
+all sizes are comparable.
 """
 
 from typing import Any
@@ -22,13 +22,13 @@ class SizeSuite(StoreSuite):
     large = (LARGE_SIDE,)
 
     def amount(self, **parameters: Any) -> tuple[int, int]:
-        """Return as many images as have 6 MiB of pixels."""
+        """Return how many images have 6 MiB of pixels together, and their side."""
         side = parameters["side"]
         return PIXEL_BYTES // (side * side * 3), side
 
 
 class WriteSize(SizeSuite):
-    """`write_many` of 6 MiB of pixels into an empty store that is open; not synced."""
+    """`write_many` of 6 MiB of pixels into an empty, open store; not synced."""
 
     version = version(1)
 
@@ -37,7 +37,7 @@ class WriteSize(SizeSuite):
         self.store = self.new_store(backend)
 
     def check(self, backend: str, side: int) -> None:
-        """Raise RuntimeError unless what is written is there."""
+        """Raise RuntimeError unless the store holds what was written."""
         self.time_write_6mib(backend, side)
         self.compare(self.store)
 
@@ -64,16 +64,16 @@ class ReadSize(SizeSuite):
 
 
 class SizeOnDisk(SizeSuite):
-    """What the disk holds for 6 MiB of pixels that were written by one `write_many`."""
+    """The disk space of 6 MiB of pixels that one `write_many` wrote."""
 
     unit = "stored/raw"
     version = version(1)
 
     def prepare(self, backend: str, side: int) -> None:
-        """Weigh a store."""
+        """Get the disk usage of a store."""
         with storage_impl.open_store(self.stored(backend)) as store:
             self.usage = store.disk_usage()
 
     def track_ratio(self, backend: str, side: int) -> float:
-        """Return the bytes allocated, the store's few other files included, over the pixels'."""
+        """Return the bytes allocated for all files of the store, divided by those of the pixels."""
         return self.usage.allocated / self.images.nbytes

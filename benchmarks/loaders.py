@@ -1,6 +1,7 @@
-"""When do the workers of torch's DataLoader pay, and when do they cost?
+"""When do the workers of torch's DataLoader save time, and when do they cost time?
 
-Batches of 256 shuffled images, as tensors. Needs torch: `tox run -e loaders-bench` measures it.
+The loaders return batches of 256 shuffled images, as tensors. The benchmarks need torch, which
+`tox run -e loaders-bench` installs.
 """
 
 from importlib.util import find_spec
@@ -16,16 +17,16 @@ FILES = "files"  # a folder of PNG files, read one by one with Pillow
 
 
 class LoaderSuite(StoreSuite):
-    """Base: a dataset, and loaders of it."""
+    """Base: a dataset, and loaders for it."""
 
     params: tuple[tuple[Any, ...], ...] = ((*BACKENDS, FILES), WORKERS)
     param_names: tuple[str, ...] = ("store", "workers")
     version = version(1)
 
     def dataset(self, store: str) -> Any:
-        """Return a dataset of all images; NotImplementedError where torch is missing."""
+        """Return a dataset of all images; raise NotImplementedError if torch is missing."""
         if find_spec("torch") is None:
-            raise NotImplementedError("needs torch: see tox run -e loaders-bench")
+            raise NotImplementedError("needs torch, which `tox run -e loaders-bench` installs")
         from storage_impl.torch import StoreDataset
 
         if store != FILES:
@@ -65,7 +66,7 @@ class LoaderSuite(StoreSuite):
 
 
 class LoaderEpoch(LoaderSuite):
-    """An epoch of 10,000 images, by workers that have run one before."""
+    """An epoch of 10,000 images, by workers that have run an epoch before."""
 
     def prepare(self, store: str, workers: str) -> None:
         """Start the workers, once in a process."""
@@ -78,13 +79,13 @@ class LoaderEpoch(LoaderSuite):
 
     @facts(images=MADE)
     def time_epoch_10000(self, store: str, workers: str) -> None:
-        """Take all batches."""
+        """Read all batches."""
         for _ in self.batches:
             pass
 
 
 class LoaderStart(LoaderSuite):
-    """From a dataset to the first batch of 256: what it takes to start the workers."""
+    """From a dataset to the first batch of 256: this includes starting the workers."""
 
     def prepare(self, store: str, workers: str) -> None:
         """Open the store."""
@@ -93,12 +94,12 @@ class LoaderStart(LoaderSuite):
 
     @facts(images=BATCH)
     def time_first_256(self, store: str, workers: str) -> None:
-        """Take the first batch."""
+        """Read the first batch."""
         next(iter(self.loader(self.images_read, workers)))
 
 
 class LoaderCalls(LoaderSuite):
-    """10,000 images without workers: asked for by the batch, or one by one."""
+    """10,000 images without workers: a call for each batch, or a call for each image."""
 
     params = (BACKENDS, ("batch", "one by one"))
     param_names = ("backend", "asked")
@@ -108,7 +109,7 @@ class LoaderCalls(LoaderSuite):
         if self.first:
             dataset = self.dataset(backend)
             if asked != "batch":
-                dataset.__getitems__ = None  # as a dataset without it
+                dataset.__getitems__ = None  # as in a dataset that lacks this method
             self.batches = self.loader(dataset, "0")
 
     def check(self, backend: str, asked: str) -> None:
@@ -117,6 +118,6 @@ class LoaderCalls(LoaderSuite):
 
     @facts(images=MADE)
     def time_epoch_10000(self, backend: str, asked: str) -> None:
-        """Take all batches."""
+        """Read all batches."""
         for _ in self.batches:
             pass

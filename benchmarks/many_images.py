@@ -4,7 +4,7 @@ from benchmarks.common import StoreSuite, facts, version
 
 
 class WriteMany(StoreSuite):
-    """`write_many` of `count` images into an empty store that is open; not synced."""
+    """`write_many` of `count` images into an empty, open store; not synced."""
 
     version = version(1)
 
@@ -13,7 +13,7 @@ class WriteMany(StoreSuite):
         self.store = self.new_store(backend)
 
     def check(self, backend: str, count: int) -> None:
-        """Raise RuntimeError unless what is written is there."""
+        """Raise RuntimeError unless the store holds what was written."""
         self.time_write(backend, count)
         self.compare(self.store)
 

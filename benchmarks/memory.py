@@ -1,4 +1,4 @@
-"""How much memory does reading and writing take, the process and its libraries included?"""
+"""How much memory do reading and writing take, including the process and its libraries?"""
 
 import os
 from functools import partial
@@ -16,8 +16,8 @@ from benchmarks.common import BACKENDS, LARGE, LARGE_COUNT, MADE, StoreSuite, co
 class PeakRead(StoreSuite):
     """The peak of a process that opens a store and reads `count` images of 3,072 bytes.
 
-    asv takes the peak since the process began, pages of mapped files included: another process
-    makes the stores, and what was read is compared when the figure has been taken.
+    asv records the peak since the process began, including pages of mapped files. So another
+    process makes the stores, and the check of what was read comes after the figure is taken.
     """
 
     params = (BACKENDS, (MADE, LARGE_COUNT))
@@ -34,7 +34,7 @@ class PeakRead(StoreSuite):
                 maker.teardown()
 
     def amount(self, **parameters: Any) -> tuple[int, int]:
-        """Return one image: the process that is measured holds none of its own."""
+        """Return one image, since the measured process should hold only what it reads."""
         return 1, 32
 
     def prepare(self, backend: str, count: int) -> None:
@@ -44,7 +44,7 @@ class PeakRead(StoreSuite):
         self.found = [np.empty(0, np.int64)]
 
     def remember(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
-        """Keep little of what was read."""
+        """Keep only the sums and the labels of what was read, for the check."""
         self.sums.append(sums(images))
         self.found.append(labels)
 
@@ -75,7 +75,7 @@ def sums(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 class PeakWrite(StoreSuite):
-    """The peak of a process that writes `count` images of a generator, 614 MB of pixels."""
+    """The peak of a process that writes `count` images from a generator: 614 MB of pixels."""
 
     params = (BACKENDS, (200_000,))
     large = (200_000,)

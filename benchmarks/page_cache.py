@@ -1,4 +1,4 @@
-"""Files out of the page cache, without root, and a look at whether they are out of it."""
+"""Drop files from the page cache, without root, and check whether they are gone."""
 
 import ctypes
 import mmap
@@ -11,20 +11,21 @@ import numpy as np
 def empty(directory: Path) -> None:
     """Drop all pages of the files below a directory from the page cache.
 
-    What is changed and not yet on the disk is synced. A page that a process has mapped stays:
-    nobody may have an LMDB environment open there.
+    Changes that are not on the disk yet are synced. A page that a process has mapped stays, so no
+    process may have an LMDB environment open there.
 
     Raises
     ------
     NotImplementedError
-        The system cannot do it or cannot tell, or pages stay.
+        The system cannot drop pages, cannot say which are in memory, or keeps some.
     """
     if not hasattr(os, "posix_fadvise"):
         raise NotImplementedError("needs posix_fadvise")
     files = [
         os.path.join(parent, name) for parent, _, names in os.walk(directory) for name in names
     ]
-    # A page that is in memory alone cannot be dropped, and syncing thousands of files takes long.
+    # Only a page that is on the disk can be dropped, but syncing thousands of files takes long: the
+    # second pass syncs the files of which pages stayed.
     for changed in (False, True):
         for path in files:
             _drop(path, sync=changed)
@@ -64,7 +65,7 @@ def resident(path: str | Path) -> int:
             states = np.empty(-(-length // mmap.PAGESIZE), np.uint8)
             address = ctypes.c_void_p(mapped.ctypes.data)
             result = mincore(address, ctypes.c_size_t(length), ctypes.c_void_p(states.ctypes.data))
-            del mapped  # or the map could not be closed
+            del mapped  # otherwise the map cannot be closed
     if result != 0:
         raise NotImplementedError("needs a file system that mincore works on")
     return int(np.count_nonzero(states & 1))

@@ -1,8 +1,8 @@
 """A process that times benchmarks on request: `report.pairs` alternates between two of them.
 
-The arguments are the directory of the package to measure, and that of the benchmarks; what is
-asked is a line of JSON, and so is the answer. The benchmarks are those of asv, with its meaning of
-`setup_cache`, `setup` and `teardown`.
+The arguments are the directory of the package to measure and the directory of the benchmarks. Each
+request is a line of JSON on stdin, and each answer a line of JSON on stdout. The benchmarks are
+those that asv runs: `setup_cache`, `setup` and `teardown` mean what they mean to asv.
 """
 
 import importlib
@@ -19,7 +19,7 @@ def suite_of(name: str) -> Any:
 
 
 def make_caches(names: list[str]) -> None:
-    """Make in the current directory what benchmarks share, each kind of it once."""
+    """Run each `setup_cache` of these benchmarks once, in the current directory."""
     made = set()
     for name in names:
         suite = suite_of(name)
@@ -35,7 +35,7 @@ class Timer:
         self._suite = suite_of(name)
         self._parameters = parameters
         self._method = getattr(self._suite, name.rpartition(".")[2])
-        self.sample()  # nothing is warm before
+        self.sample()  # the first call only warms up
 
     def sample(self) -> float:
         """Return how many seconds one call takes."""
@@ -49,9 +49,10 @@ class Timer:
 
 
 def main(packages: str, benchmarks: str) -> None:
-    """Answer until there is nothing more to answer.
+    """Answer requests until the input ends.
 
-    Asked are the caches of some benchmarks, a benchmark to prepare, or null: to time it once.
+    A request asks for the caches of some benchmarks, or for a benchmark to be prepared. The request
+    null asks to time the prepared benchmark once.
     """
     sys.path.insert(0, packages)
     sys.path.append(benchmarks)

@@ -1,8 +1,8 @@
-"""What does the obvious code take with the same images, and with stores that storage_impl lacks?
+"""How long does plain code take with the same images, and with stores that storage_impl lacks?
 
-The code is in `plain`, without checksums, commits or any other promise. Each benchmark has the
-workload of one of storage_impl's, which names it as its `plain`: the time of the one over that of
-the other is what the promises cost. Both sync what they write, or neither does.
+The code is in `plain`. It has no checksums, no commits and no other promises. Each benchmark has
+the workload of a benchmark of storage_impl, which names it as its `plain`. The ratio of the two
+times is what the promises cost. Both sync what they write, or neither does.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from weakref import finalize
 
 import numpy as np
 
-from benchmarks import single_image  # not the class: asv would take it for one of these
+from benchmarks import single_image  # not the class: asv would list it as one of this module
 from benchmarks.common import LARGE_COUNT, Suite, compare, facts, kept, sync, version
 from benchmarks.plain import bytes_on_disk
 
@@ -25,7 +25,7 @@ COUNTS = (1_000, 10_000, LARGE_COUNT)
 
 
 class PlainSuite(Suite):
-    """Base of the benchmarks of plain code; the name of a store is that of its module."""
+    """Base of the benchmarks of plain code; a store has the name of its module."""
 
     params: tuple[tuple[Any, ...], ...] = (STORES, COUNTS)
     param_names: tuple[str, ...] = ("store", "count")
@@ -60,7 +60,7 @@ def plain(store: str) -> ModuleType:
     Raises
     ------
     NotImplementedError
-        It needs a package that is not installed, and is none of those that every run installs.
+        The store is one of `OTHERS`, and the package that it needs is not installed.
     """
     if store not in OTHERS:
         return importlib.import_module(f"benchmarks.plain.{store}")
@@ -68,12 +68,12 @@ def plain(store: str) -> ModuleType:
         return importlib.import_module(f"benchmarks.plain.others.{store}")
     except ImportError as error:
         raise NotImplementedError(
-            f"{store} needs {error.name}, which `tox run -e others` installs where it has a wheel"
+            f"{store} needs {error.name}, which `tox run -e others` installs if it has a wheel"
         ) from error
 
 
 class WarmSuite(PlainSuite):
-    """Base of what is read from a store that was opened once in a process, and read before."""
+    """Base of the benchmarks that read a store which this process opened once and read before."""
 
     warmup_time = 0.1
 
@@ -86,16 +86,16 @@ class WarmSuite(PlainSuite):
 
 
 class PlainWrite(PlainSuite):
-    """A store of `count` images made from nothing, and closed; not synced."""
+    """Make a store of `count` images, and close it; not synced."""
 
     version = version(1)
 
     def prepare(self, store: str, count: int) -> None:
-        """Choose where."""
+        """Choose a path."""
         self.path = self.scratch / "store"
 
     def check(self, store: str, count: int) -> None:
-        """Raise RuntimeError unless what is written is there."""
+        """Raise RuntimeError unless the store holds what was written."""
         self.time_write(store, count)
         self.compare(self.path)
 
@@ -105,7 +105,7 @@ class PlainWrite(PlainSuite):
 
 
 class PlainSyncedWrite(PlainSuite):
-    """A store of 1,000 images made from nothing, synced and closed."""
+    """Make a store of 1,000 images, sync it and close it."""
 
     params = (STORES,)
     param_names = ("store",)
@@ -113,23 +113,23 @@ class PlainSyncedWrite(PlainSuite):
     version = version(1)
 
     def prepare(self, store: str) -> None:
-        """Choose where; nothing else waits for the disk."""
+        """Choose a path, after earlier writes are on the disk."""
         self.path = self.scratch / "store"
         sync()
 
     def check(self, store: str) -> None:
-        """Raise RuntimeError unless what is written is there."""
+        """Raise RuntimeError unless the store holds what was written."""
         self.time_write_1000(store)
         self.compare(self.path)
 
     @facts(images=1_000)
     def time_write_1000(self, store: str) -> None:
-        """Write 1,000 images, and have the disk hold them."""
+        """Write 1,000 images, and sync them."""
         self.plain.write_all(self.path, self.images, self.labels, sync=True)
 
 
 class PlainRead(WarmSuite):
-    """All images, in order."""
+    """Read all images, in order."""
 
     version = version(1)
 
@@ -145,14 +145,14 @@ class PlainRead(WarmSuite):
 
 
 class PlainBatches(WarmSuite):
-    """1,024 of 10,000 images in no order, in four batches of 256."""
+    """1,024 of 10,000 images in random order, in four batches of 256."""
 
     params = (STORES, ("shuffled",), (256,))
     param_names = ("store", "order", "batch")
     version = version(1)
 
     def read(self, batch: int) -> Iterator[Any]:
-        """Return the batches with their indices, each read when it is asked for."""
+        """Yield the indices of each batch, and the batch."""
         order = np.random.default_rng(7).permutation(len(self.images))
         for start in range(0, 4 * batch, batch):
             indices = order[start : start + batch]
@@ -172,7 +172,7 @@ class PlainBatches(WarmSuite):
 
 
 class PlainOne(WarmSuite):
-    """100 images of 1,000, one by one: those of `single_image.ReadOne`, in that order."""
+    """100 of 1,000 images, one by one: those of `single_image.ReadOne`, in the same order."""
 
     params = (STORES,)
     param_names = ("store",)
@@ -195,21 +195,21 @@ class PlainOne(WarmSuite):
 
 
 class PlainOpen(PlainSuite):
-    """A store of `count` images opened, the image in the middle read, and the store closed."""
+    """Open a store of `count` images, read the image in the middle, and close the store."""
 
     params = (STORES, (10_000,))
     warmup_time = 0.1
     version = version(1)
 
     def prepare(self, store: str, count: int) -> None:
-        """Make the store, where no benchmark has yet."""
+        """Make the store, unless a benchmark has made it."""
         self.path = self.stored(store)
 
     def check(self, store: str, count: int) -> None:
         """Raise RuntimeError unless the images are right."""
         self.compare(self.path)
 
-    @facts(images=1)  # what opening costs is told as it is, not shared among the images
+    @facts(images=1)  # the cost of opening, not divided by the number of images
     def time_open_read(self, store: str, count: int) -> None:
         """Open the store, read an image and close it."""
         with self.plain.opened(self.path) as opened:
@@ -223,7 +223,7 @@ class PlainUsage(PlainSuite):
     version = version(1)
 
     def prepare(self, store: str, count: int) -> None:
-        """Make the store, where no benchmark has yet."""
+        """Make the store, unless a benchmark has made it."""
         self.path = self.stored(store)
 
     def check(self, store: str, count: int) -> None:
@@ -231,5 +231,5 @@ class PlainUsage(PlainSuite):
         self.compare(self.path)
 
     def track_allocated(self, store: str, count: int) -> int:
-        """Return what the files and directories take on the disk, as `du` counts it."""
+        """Return the disk space of the files and directories, as `du` counts it."""
         return bytes_on_disk(self.path)

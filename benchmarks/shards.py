@@ -1,4 +1,4 @@
-"""What does a dataset of many stores cost against one store, and what do more workers gain?"""
+"""What does a dataset of many stores cost compared with one, and what do more workers gain?"""
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +14,7 @@ from storage_impl import _shard_index, shards
 from storage_impl._files import Directory
 
 SHARDS = 8
-WRITTEN = 2_000  # each PNG file is synced
+WRITTEN = 2_000  # few, because each PNG file is synced
 BATCH = 256
 
 
@@ -39,7 +39,7 @@ def parts(count: int) -> list[ArrayPart]:
 
 
 class WriteShards(StoreSuite):
-    """`write_shards` of 2,000 images to 8 shards by processes that are running, synced."""
+    """`write_shards` of 2,000 images to 8 shards, by running processes, synced."""
 
     params = (BACKENDS, (1, 2))
     param_names = ("backend", "workers")
@@ -75,7 +75,7 @@ class WriteShards(StoreSuite):
 
 
 class ReadShards(StoreSuite):
-    """Every one of 10,000 images once in shuffled batches of 256, from one store or 8 shards."""
+    """Each of 10,000 images once, in shuffled batches of 256, from one store or 8 shards."""
 
     params = (BACKENDS, (1, SHARDS))
     param_names = ("backend", "shards")
@@ -117,7 +117,7 @@ class ReadShards(StoreSuite):
 
 
 class OpenIndex(Suite):
-    """`open_store` of a dataset by the number of its shards: the index is read, and no shard."""
+    """`open_store` of a dataset, by its number of shards: reads the index, and no shard."""
 
     params = ((10, 1_000, 100_000),)
     param_names = ("shards",)
@@ -126,7 +126,7 @@ class OpenIndex(Suite):
     version = version(1)
 
     def prepare(self, number: int) -> None:
-        """Make an index that names so many shards of an image each."""
+        """Make an index of `number` shards of 1,000 images each, without the shards."""
 
         def make(path: Path) -> None:
             path.mkdir()
@@ -144,10 +144,10 @@ class OpenIndex(Suite):
         self.path = kept(f"read-index-{number}", make)
 
     def check(self, number: int) -> None:
-        """Raise RuntimeError unless all shards count."""
+        """Raise RuntimeError unless the images of all shards are counted."""
         with storage_impl.open_store(self.path) as store:
             compare(len(store), 1_000 * number)
 
     def time_open(self, number: int) -> None:
-        """Open, and close."""
+        """Open the dataset and close it."""
         storage_impl.open_store(self.path).close()

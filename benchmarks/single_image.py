@@ -4,11 +4,11 @@ from benchmarks.common import BACKENDS, StoreSuite, compare, facts, version
 
 
 class WriteOne(StoreSuite):
-    """`write_one` of the first image of a store that is open; not synced."""
+    """`write_one` of the first image into an empty, open store; not synced."""
 
     params = (BACKENDS,)
     param_names = ("backend",)
-    repeat = 25  # one image is noisy, and cheap
+    repeat = 25  # the time of one image is noisy, and short
     count = 1
     version = version(1)
 
@@ -18,7 +18,7 @@ class WriteOne(StoreSuite):
         self.image, self.label = self.images[0], self.labels[0]
 
     def check(self, backend: str) -> None:
-        """Raise RuntimeError unless what is written is there."""
+        """Raise RuntimeError unless the store holds what was written."""
         self.time_write(backend)
         self.compare(self.store)
 
@@ -28,7 +28,7 @@ class WriteOne(StoreSuite):
 
 
 class ReadOne(StoreSuite):
-    """`read_one` of 100 images of 1,000, here and there, from a store that was read before."""
+    """`read_one` of 100 scattered images out of 1,000, from a store that was read before."""
 
     params = (BACKENDS,)
     param_names = ("backend",)
@@ -36,7 +36,7 @@ class ReadOne(StoreSuite):
     count = 1_000
     version = version(1)
 
-    # 389 and 1,000 have no common divisor: all indices differ, and none follows its neighbour.
+    # 389 and 1,000 are coprime: all indices differ, and no two consecutive ones are neighbours.
     indices = tuple(i * 389 % 1_000 for i in range(100))
 
     def prepare(self, backend: str) -> None:
@@ -44,7 +44,7 @@ class ReadOne(StoreSuite):
         self.store = self.warm_store(backend)
 
     def check(self, backend: str) -> None:
-        """Raise RuntimeError unless the images that are read are right."""
+        """Raise RuntimeError unless the images and their labels are right."""
         images, labels = zip(*map(self.store.read_one, self.indices), strict=True)
         compare(images, self.images[list(self.indices)])
         compare(labels, self.labels[list(self.indices)])

@@ -1,13 +1,13 @@
-"""How long is it from nothing to a library, and from a path to a store that can be read?"""
+"""How long does it take to import the package, and to open a store?"""
 
 import storage_impl
 from benchmarks.common import BACKENDS, StoreSuite, Suite, compare, facts, version
 
 
 class ImportPackage(Suite):
-    """What importing the package takes in a Python that has just started, numpy included."""
+    """Import the package, numpy included, in a Python that has just started."""
 
-    warmup_time = 0.1  # one time, in which Python compiles and the system reads the files
+    warmup_time = 0.1  # one import, in which Python compiles the files and the system reads them
     count = 1
     version = version(1)
 
@@ -18,7 +18,7 @@ class ImportPackage(Suite):
 
 
 class ImportBackend(Suite):
-    """What importing the package and a backend takes, with the library that it needs."""
+    """Import the package and a backend, with the library that the backend needs."""
 
     warmup_time = 0.1
     count = 1
@@ -35,7 +35,7 @@ class ImportBackend(Suite):
 class OpenStore(StoreSuite):
     """`open_store` of a store of `count` images, and `close`.
 
-    Backends differ in what they leave for the first read, which `time_open_read` includes.
+    Backends differ in how much work they leave for the first read. `time_open_read` includes it.
     """
 
     params = (BACKENDS, (1, 1_000, 10_000))
@@ -43,7 +43,7 @@ class OpenStore(StoreSuite):
     version = version(1)
 
     def prepare(self, backend: str, count: int) -> None:
-        """Make a store of `count` images, where no benchmark has yet."""
+        """Make a store of `count` images, unless a benchmark has made it."""
         self.path = self.stored(backend)
 
     def check(self, backend: str, count: int) -> None:
@@ -52,7 +52,7 @@ class OpenStore(StoreSuite):
             compare(len(store), len(self.images))
             compare(store.read_one(count // 2)[0], self.images[count // 2])
 
-    @facts(images=1)  # what opening costs is told as it is, not shared among the images
+    @facts(images=1)  # the cost of opening, not divided by the number of images
     def time_open(self, backend: str, count: int) -> None:
         """Open the store and close it."""
         storage_impl.open_store(self.path).close()

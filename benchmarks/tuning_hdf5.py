@@ -1,8 +1,8 @@
-"""What do the layouts of HDF5, and the ways to read it, cost and give?
+"""What do HDF5's layouts, and the ways to read it, cost and gain?
 
-The options that `storage_impl` has are measured through it. Advice that it follows without an
-option, or does not follow, is measured on the library alone: what is stored is then the pixels
-and nothing else.
+The options that `storage_impl` has are measured through it. Advice for which it has no option is
+measured on the library alone, whether `storage_impl` follows it or not. The library then stores
+only the pixels.
 """
 
 import os
@@ -29,7 +29,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 class Hdf5Layout(StoreSuite):
     """HDF5 stores of 5,000 images, contiguous (the default) or in chunks of whole images.
 
-    Each sample opens the store anew, for HDF5 keeps chunks that it has read, already expanded.
+    Each sample opens the store again, because HDF5 caches the chunks that it has decompressed.
     """
 
     params = (("contiguous", "1 a chunk", "16 a chunk", "64 a chunk", "16 a chunk, gzip"),)
@@ -39,7 +39,7 @@ class Hdf5Layout(StoreSuite):
     version = version(1)
 
     def prepare(self, layout: str) -> None:
-        """Open a store of which the labels were read, and an empty one."""
+        """Open a store and read its labels, and open an empty one."""
         self.store = storage_impl.open_store(self.stored("hdf5", **LAYOUTS[layout]))
         self.undo.callback(self.store.close)
         self.store.read_labels()  # opens the file
@@ -47,7 +47,7 @@ class Hdf5Layout(StoreSuite):
         self.indices = scattered(100, len(self.images))
 
     def check(self, layout: str) -> None:
-        """Raise RuntimeError unless what is written is there, and the single images are right."""
+        """Raise RuntimeError unless what was written and the single images are right."""
         self.time_write_5000(layout)
         self.compare(self.empty)
         self.compare(self.store)
@@ -66,24 +66,24 @@ class Hdf5Layout(StoreSuite):
 
     @facts(images=100)
     def time_read_100(self, layout: str) -> None:
-        """Read 100 images here and there, one by one."""
+        """Read 100 scattered images, one by one."""
         for index in self.indices:
             self.store.read_one(index)
 
     def track_ratio(self, layout: str) -> float:
-        """Return the lengths of the files over the bytes of the pixels."""
+        """Return the total length of the files divided by the bytes of the pixels."""
         return self.store.disk_usage().apparent / self.images.nbytes
 
 
 class DatasetSuite(Suite):
-    """Base of what is measured on h5py alone."""
+    """Base of the benchmarks of h5py alone."""
 
     count = COUNT
 
     def dataset(self, name: str, **options: Any) -> Any:
-        """Return h5py's dataset of all images, made with these options, open for this sample.
+        """Return an h5py dataset of all images, made with these options and open for this sample.
 
-        It is opened anew, for HDF5 keeps chunks that it has read.
+        Each sample opens it again, because HDF5 caches the chunks that it has read.
         """
 
         def make(path: Path) -> None:
@@ -100,10 +100,10 @@ class DatasetSuite(Suite):
 
 
 class Hdf5AutoChunks(DatasetSuite):
-    """5,000 images by h5py alone: contiguous, and in the chunks that h5py itself chooses.
+    """5,000 images with h5py alone: contiguous, and in chunks that h5py chooses.
 
-    It does where it is given ``chunks=True``, compression or ``maxshape``, and cuts each
-    image into pieces that it puts together with those of many others.
+    h5py chooses the chunks if it is given ``chunks=True``, compression or ``maxshape``. It cuts
+    each image into pieces, and a chunk holds pieces of many images.
     """
 
     params = (("contiguous", "chunks=True", "compression='gzip'"),)
@@ -136,17 +136,17 @@ class Hdf5AutoChunks(DatasetSuite):
 
     @facts(images=20)
     def time_read_20(self, layout: str) -> None:
-        """Read 20 images here and there, one by one."""
+        """Read 20 scattered images, one by one."""
         for index in self.indices:
             self.images_stored[index]
 
     def track_ratio(self, layout: str) -> float:
-        """Return the length of the file over the bytes of the pixels."""
+        """Return the length of the file divided by the bytes of the pixels."""
         return os.path.getsize(self.images_stored.file.filename) / self.images.nbytes
 
 
 class Hdf5Selection(DatasetSuite):
-    """256 images here and there of 5,000, sorted, by h5py alone."""
+    """256 scattered images out of 5,000, sorted, with h5py alone."""
 
     params = (("contiguous", "16 a chunk"), ("list", "one by one", "everything"))
     param_names = ("layout", "how")

@@ -1,8 +1,8 @@
-"""What do the options of LMDB, and the ways to write it, cost and give?
+"""What do LMDB's options, and the ways to write it, cost and gain?
 
-The options that `storage_impl` has are measured through it. Advice that it follows without an
-option, or does not follow, is measured on the library alone: what is stored is then the pixels
-and nothing else.
+The options that `storage_impl` has are measured through it. Advice for which it has no option is
+measured on the library alone, whether `storage_impl` follows it or not. The library then stores
+only the pixels.
 """
 
 import os
@@ -22,7 +22,7 @@ COUNT = 5_000
 
 
 class LmdbReadahead(StoreSuite):
-    """LMDB stores of 5,000 images with and without readahead, from a store read before."""
+    """Reads of 5,000 images with and without readahead, from a store that was read before."""
 
     params = ((True, False),)
     param_names = ("readahead",)
@@ -47,13 +47,13 @@ class LmdbReadahead(StoreSuite):
 
     @facts(images=500)
     def time_read_500(self, readahead: bool) -> None:
-        """Read 500 images here and there, one by one."""
+        """Read 500 scattered images, one by one."""
         for index in self.indices:
             self.store.read_one(index)
 
 
 class LmdbColdReadahead(ColdSuite):
-    """`LmdbReadahead` with nothing in the page cache; opening the store is counted."""
+    """`LmdbReadahead` with nothing in the page cache; the time includes opening the store."""
 
     params = ((True, False),)
     param_names = ("readahead",)
@@ -81,7 +81,7 @@ class LmdbColdReadahead(ColdSuite):
 
     @facts(images=500, cache="cold")
     def time_open_read_500(self, readahead: bool) -> None:
-        """Open the store and read 500 images here and there, one by one."""
+        """Open the store and read 500 scattered images, one by one."""
         with storage_impl.open_store(self.path) as store:
             for index in self.indices:
                 store.read_one(index)
@@ -100,7 +100,7 @@ class LmdbSuite(Suite):
         return environment
 
     def compare(self, environment: lmdb.Environment, numbers: NDArray[np.int64]) -> None:
-        """Raise RuntimeError unless each image has its number for a key; closes the environment."""
+        """Close the environment; raise RuntimeError unless each image's key is its number."""
         path = environment.path()
         environment.close()
         with closing(lmdb.open(path, readonly=True)) as reader, reader.begin() as transaction:
@@ -111,17 +111,17 @@ class LmdbSuite(Suite):
 
 
 def data_ratio(environment: lmdb.Environment, images: NDArray[np.uint8]) -> float:
-    """Return the length of the data file over the bytes of the pixels."""
+    """Return the length of the data file divided by the bytes of the pixels."""
     return os.path.getsize(os.path.join(environment.path(), "data.mdb")) / images.nbytes
 
 
 def key(number: int) -> bytes:
-    """Return the key of a number: in LMDB's order, they are in that of the numbers."""
+    """Return the key of a number: LMDB sorts these keys in the order of the numbers."""
     return number.to_bytes(8, "big")
 
 
 class LmdbSync(LmdbSuite):
-    """What writes by lmdb alone save where LMDB syncs less, or writes through its map."""
+    """Writes with lmdb alone, and with options that sync less or write through LMDB's map."""
 
     params = (
         ("default", "metasync=False", "sync=False", "sync=False, then sync", "writemap=True"),
@@ -140,14 +140,14 @@ class LmdbSync(LmdbSuite):
     }
 
     def prepare(self, options: str) -> None:
-        """Open an empty environment; nothing else waits for the disk."""
+        """Open an empty environment, after earlier writes are on the disk."""
         self.environment = self.open_environment(**self.options[options])
         if self.first:
             self.records = [(key(i), image.tobytes()) for i, image in enumerate(self.images)]
         sync()
 
     def check(self, options: str) -> None:
-        """Raise RuntimeError unless what is written is there."""
+        """Raise RuntimeError unless the environment holds what was written."""
         for write, count in ((self.time_write_1000, 1_000), (self.time_write_100, 100)):
             write(options)
             self.compare(self.environment, np.arange(min(count, len(self.images))))
@@ -164,7 +164,7 @@ class LmdbSync(LmdbSuite):
 
     @facts(images=100)
     def time_write_100(self, options: str) -> None:
-        """Write 100 images in a transaction each."""
+        """Write 100 images, each in its own transaction."""
         for number, image in self.records[:100]:
             with self.environment.begin(write=True) as transaction:
                 transaction.put(number, image)
@@ -172,9 +172,9 @@ class LmdbSync(LmdbSuite):
             self.environment.sync(True)
 
     def track_ratio(self, options: str) -> float:
-        """Return the length of the data file over the bytes of the pixels.
+        """Return the length of the data file divided by the bytes of the pixels.
 
-        Written through the map it is as long as the map, here 64 MiB, where LMDB is open.
+        With writemap=True the file is as long as the map, here 64 MiB, while LMDB has it open.
         """
         self.time_write_1000(options)
         return data_ratio(self.environment, self.images)
@@ -183,8 +183,8 @@ class LmdbSync(LmdbSuite):
 class LmdbPut(LmdbSuite):
     """5,000 images in one transaction of lmdb alone, not synced.
 
-    Those of 24 pixels a side lie in the pages of the tree, two in a page at most; those of 32 have
-    pages of their own.
+    Images of 24 pixels a side lie in the pages of the tree, at most two in a page. Images of 32
+    pixels a side have pages of their own.
     """
 
     params = (("put", "put, append=True", "putmulti", "putmulti, append=True"), (24, 32))
@@ -199,7 +199,7 @@ class LmdbPut(LmdbSuite):
             self.records = [(key(i), image.tobytes()) for i, image in enumerate(self.images)]
 
     def check(self, how: str, side: int) -> None:
-        """Raise RuntimeError unless what is written is there."""
+        """Raise RuntimeError unless the environment holds what was written."""
         self.time_write_5000(how, side)
         self.compare(self.environment, np.arange(len(self.images)))
 
@@ -215,13 +215,13 @@ class LmdbPut(LmdbSuite):
                     transaction.put(number, image, append=append)
 
     def track_ratio(self, how: str, side: int) -> float:
-        """Return the length of the data file over the bytes of the pixels."""
+        """Return the length of the data file divided by the bytes of the pixels."""
         self.time_write_5000(how, side)
         return data_ratio(self.environment, self.images)
 
 
 class LmdbKeys(LmdbSuite):
-    """5,000 images by lmdb alone, their keys ascending or in no order, as names or hashes are."""
+    """5,000 images with lmdb alone: keys are ascending, or in random order like hashes."""
 
     params = (("ascending", "shuffled"),)
     param_names = ("keys",)
@@ -246,7 +246,7 @@ class LmdbKeys(LmdbSuite):
             self.time_read_5000(keys)
 
     def check(self, keys: str) -> None:
-        """Raise RuntimeError unless what is written is there, and what was read before is right."""
+        """Raise RuntimeError unless the first read and what was written are right."""
         compare(self.found, self.images)
         self.time_write_5000(keys)
         self.compare(self.environment, self.numbers)
@@ -276,19 +276,19 @@ class LmdbKeys(LmdbSuite):
             self.found[index] = np.ndarray(shape, np.uint8, get(number))
 
     def track_ratio(self, keys: str) -> float:
-        """Return the length of the data file over the bytes of the pixels."""
+        """Return the length of the data file divided by the bytes of the pixels."""
         return (self.path / "data.mdb").stat().st_size / self.images.nbytes
 
 
 class LmdbMapSize(LmdbSuite):
-    """10,000 images in ten transactions of lmdb alone, not synced: is a small map a cost?"""
+    """10,000 images in ten transactions of lmdb alone, not synced: does a small map cost time?"""
 
     params = (("doubled when full", "large from the start"),)
     param_names = ("map",)
     count = 10_000
     version = version(1)
 
-    first_map = 16 << 20  # bytes, full twice on the way
+    first_map = 16 << 20  # bytes; the map has to be doubled twice
 
     def prepare(self, start: str) -> None:
         """Open an empty environment."""
@@ -300,13 +300,13 @@ class LmdbMapSize(LmdbSuite):
             self.parts = [records[start : start + step] for start in range(0, len(records), step)]
 
     def check(self, start: str) -> None:
-        """Raise RuntimeError unless what is written is there."""
+        """Raise RuntimeError unless the environment holds what was written."""
         self.time_write_10000(start)
         self.compare(self.environment, np.arange(len(self.images)))
 
     @facts(images=10_000)
     def time_write_10000(self, start: str) -> None:
-        """Write all images, and a transaction again in a map of twice the size when it is full."""
+        """Write all images; when the map is full, double it and repeat the transaction."""
         for part in self.parts:
             while True:
                 try:

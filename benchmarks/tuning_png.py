@@ -1,4 +1,4 @@
-"""What do Pillow's levels of compression cost and give?"""
+"""What do Pillow's compression levels cost, and how much space do they save?"""
 
 from io import BytesIO
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks import floor  # not its classes: asv would take them for some of these
+from benchmarks import floor  # not its classes: asv would list them as benchmarks of this module
 from benchmarks.common import StoreSuite, Suite, compare, facts, version
 
 LEVELS = (0, 1, 6, 9)
@@ -15,12 +15,12 @@ BYTES = 3 << 18  # 256 images of 32 pixels a side, 4 of 256
 
 
 def images_of(side: int) -> int:
-    """Return how many images of a size have 768 KiB of pixels."""
+    """Return how many images with this side have 768 KiB of pixels together."""
     return BYTES // (side * side * 3)
 
 
 class PngLevel(StoreSuite):
-    """Stores of PNG files by compression level, in images of 32 and of 256 pixels a side."""
+    """Stores of PNG files by compression level, with images of 32 and 256 pixels a side."""
 
     params = (LEVELS, SIDES)
     param_names = ("level", "side")
@@ -28,7 +28,7 @@ class PngLevel(StoreSuite):
     version = version(1)
 
     def amount(self, **parameters: Any) -> tuple[int, int]:
-        """Return as many images as have 768 KiB of pixels."""
+        """Return how many images have 768 KiB of pixels together, and their side."""
         return images_of(parameters["side"]), parameters["side"]
 
     def prepare(self, level: int, side: int) -> None:
@@ -37,7 +37,7 @@ class PngLevel(StoreSuite):
         self.empty = self.new_store("png", compress_level=level)
 
     def check(self, level: int, side: int) -> None:
-        """Raise RuntimeError unless what is written is there."""
+        """Raise RuntimeError unless the store holds what was written."""
         self.time_write_768kib(level, side)
         self.compare(self.empty)
 
@@ -52,24 +52,24 @@ class PngLevel(StoreSuite):
         self.store.read_many()
 
     def track_ratio(self, level: int, side: int) -> float:
-        """Return the lengths of the PNG files over the bytes of the pixels."""
+        """Return the total length of the PNG files divided by the bytes of the pixels."""
         files = self.store.path.rglob("*.png")
         return sum(path.stat().st_size for path in files) / self.images.nbytes
 
 
 class PngCodec(Suite):
-    """What `PngLevel` does, without a file: Pillow from memory to memory."""
+    """The same images and levels as `PngLevel`, without files: Pillow from memory to memory."""
 
     params = (LEVELS, SIDES)
     param_names = ("level", "side")
     version = version(2)
 
     def amount(self, **parameters: Any) -> tuple[int, int]:
-        """Return as many images as have 768 KiB of pixels."""
+        """Return how many images have 768 KiB of pixels together, and their side."""
         return images_of(parameters["side"]), parameters["side"]
 
     def check(self, level: int, side: int) -> None:
-        """Raise RuntimeError unless decoding gives the images; what is encoded stays."""
+        """Raise RuntimeError unless decoding gives the images; keep the encoded ones to decode."""
         self.time_encode_768kib(level, side)
         self.time_decode_768kib(level, side)
         compare(np.stack(self.decoded), self.images)

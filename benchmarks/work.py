@@ -1,8 +1,9 @@
 """How much work is each operation: instructions, cache misses, system calls, bytes, memory?
 
-Counts are the same from run to run, where times of the same code differ by a tenth and more: a
-difference of 1% in instructions, and any in system calls, is one of the code. They say nothing of
-waiting, and are of one version of Python and of the libraries. `benchmarks.counting` says how.
+Counts are the same from run to run, while times of the same code differ by 10% and more. So a
+difference of 1% in instructions, or any difference in system calls, comes from the code. Counts do
+not include waiting, and hold for one version of Python and of the libraries. `benchmarks.counting`
+describes how they are taken.
 """
 
 import json
@@ -21,19 +22,18 @@ PLAIN_OPERATIONS = ("write many", "read all", "read one", "shuffled batches", "o
 
 
 class Work:
-    """Base: what every operation costs, counted once for a commit and an environment.
+    """Base: the work of every operation, counted once for each commit and environment.
 
-    Of 64 images in 32x32:
+    The operations, on 64 images of 32 x 32 pixels:
 
-    - write many, write one, append: durable. `append` opens a store of 32 images, adds as many
-      and closes it.
-    - read all, read one, shuffled batches: from a store that did the same before.
+    - write many, write one, append: into a durable store. `append` opens a store of 32 images, adds
+      32 and closes it. `write one` writes 8 images, one by one.
+    - read all, read one, shuffled batches: from a store that did the same before. `read one` reads
+      8 images, one by one. A batch has 32.
     - labels: `read_labels` of 8 stores that were just opened.
-    - open, open alone: opening and closing, 8 times. `open` is of a store that the process has
-      open, and may share what that has; `open alone` is of one that nobody has open.
+    - open, open alone: opening and closing, 8 times. With `open`, the process already has the same
+      store open, and may share its state. With `open alone`, no process has it open.
     - verify: `verify` of a store that was just opened.
-
-    8 images are written, and read, one by one; 32 are a batch.
     """
 
     params: tuple[tuple[str, ...], ...] = (BACKENDS, counting.OPERATIONS)
@@ -64,19 +64,19 @@ class Work:
         Path(CACHE).write_text(json.dumps(found))
 
     def setup(self, backend: str, operation: str) -> None:
-        """Find what was counted; not applicable where the program that counts is missing."""
+        """Load the counts; raise NotImplementedError if the program that counts is missing."""
         if reason := counting.missing(self.program):
             raise NotImplementedError(reason)
         found = json.loads(Path(CACHE).read_text())[f"{self.code} {backend}"][operation]
         if isinstance(found, str):
-            if "No module named 'storage_impl." in found:  # a commit before this backend
+            if "No module named 'storage_impl." in found:  # the commit has no such backend
                 raise NotImplementedError(found)
             raise RuntimeError(f"{operation} failed: {found}")
         self.found = found
 
 
 class Instructions(Work):
-    """What the processor does, as valgrind counts it."""
+    """The work of the processor, as valgrind counts it."""
 
     program = "valgrind"
 
@@ -85,11 +85,11 @@ class Instructions(Work):
         return int(self.found["instructions"])
 
     def track_d1_misses(self, backend: str, operation: str) -> int:
-        """Return the accesses to data that miss a simulated first cache of 32 KiB."""
+        """Return the data accesses that miss a simulated first-level cache of 32 KiB."""
         return int(self.found["d1_misses"])
 
     def track_ll_misses(self, backend: str, operation: str) -> int:
-        """Return the accesses to data and code that miss a simulated last cache of 1 MiB."""
+        """Return the data and code accesses that miss a simulated last-level cache of 1 MiB."""
         return int(self.found["ll_misses"])
 
     track_instructions.unit = "instructions"  # type: ignore[attr-defined]
@@ -97,7 +97,7 @@ class Instructions(Work):
 
 
 class SystemCalls(Work):
-    """What is asked of the kernel, as strace counts it: all but memory and locks."""
+    """The system calls, as strace counts them; `counting.COMMANDS` has those left out."""
 
     program = "strace"
 
@@ -106,15 +106,15 @@ class SystemCalls(Work):
         return int(self.found["syscalls"])
 
     def track_bytes_read(self, backend: str, operation: str) -> int:
-        """Return the bytes that calls read: what is mapped into memory is not among them."""
+        """Return the bytes that system calls read, without those of memory-mapped files."""
         return int(self.found["bytes_read"])
 
     def track_bytes_written(self, backend: str, operation: str) -> int:
-        """Return the bytes that calls write."""
+        """Return the bytes that system calls write."""
         return int(self.found["bytes_written"])
 
     def track_syncs(self, backend: str, operation: str) -> int:
-        """Return the calls that wait for the disk: fsync, fdatasync, msync."""
+        """Return the system calls that wait for the disk, such as fsync, fdatasync and msync."""
         return int(self.found["syncs"])
 
     track_syscalls.unit = "calls"  # type: ignore[attr-defined]
@@ -123,34 +123,34 @@ class SystemCalls(Work):
 
 
 class Memory(Work):
-    """What Python and numpy hold at once, as tracemalloc notes it: a copy of what is read shows."""
+    """The memory that Python and numpy hold, as tracemalloc counts it: a copy of a read shows."""
 
     params = (BACKENDS, ("read all", "read one", "shuffled batches", "verify"))
     program = "tracemalloc"
 
     def track_peak_memory(self, backend: str, operation: str) -> int:
-        """Return the most bytes; what C libraries allocate by themselves is not among them."""
+        """Return the peak in bytes, without what C libraries allocate by themselves."""
         return int(self.found["peak_memory"])
 
     track_peak_memory.unit = "bytes"  # type: ignore[attr-defined]
 
 
 class PlainInstructions(Instructions):
-    """The same of the plain code: what the library itself does, and no promise."""
+    """The same for plain code: the work of the library, without storage_impl's promises."""
 
     params = (BACKENDS, PLAIN_OPERATIONS)
     code = PLAIN
 
 
 class PlainSystemCalls(SystemCalls):
-    """The same of the plain code: `write many` makes the store, too."""
+    """The same for plain code, whose `write many` also makes the store."""
 
     params = (BACKENDS, PLAIN_OPERATIONS)
     code = PLAIN
 
 
 def copy_package(name: str, directory: Path) -> None:
-    """Copy an installed package, and nothing that lies beside it."""
+    """Copy an installed package, and nothing else from its directory."""
     found = find_spec(name)
     if found is None or not found.submodule_search_locations:
         raise RuntimeError(f"{name} is not installed")

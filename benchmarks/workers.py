@@ -1,7 +1,7 @@
 """Processes that read and write for a benchmark.
 
-Apart from the benchmarks, and with few imports: a process that is started afresh imports this
-module.
+They are apart from the benchmarks and import little, because each process that is not forked
+imports this module.
 """
 
 import multiprocessing
@@ -24,23 +24,24 @@ from numpy.typing import NDArray
 
 import storage_impl
 
-LIMIT = 10.0  # seconds for a process to end in
+LIMIT = 10.0  # seconds that a process has to end before it is killed
 
 
 class Workers:
-    """Processes of which each makes an object, and calls its methods when all are told to.
+    """Processes that each make an object, and call its methods on request.
 
-    They end with `end`, when this object is no longer used, and when the process that started
-    them ends, in whatever way.
+    They end when `end` is called, when this object is no longer used, and when the process that
+    started them ends, for whatever reason.
 
     Parameters
     ----------
     method : str
         How they are started: "fork", "spawn" or "forkserver".
     kind : type of Worker
-        The class of the objects, of this module.
+        The class of the objects, from this module.
     arguments : iterable of tuple
-        What each process makes its object of; inherited by a fork, else pickled.
+        For each process, the arguments of its object. A forked process inherits them, any other
+        gets them pickled.
 
     Raises
     ------
@@ -52,7 +53,7 @@ class Workers:
         self, method: str, kind: type["Worker"], arguments: Iterable[tuple[Any, ...]]
     ) -> None:
         if method not in multiprocessing.get_all_start_methods():
-            raise NotImplementedError(f"processes are not started by {method} here")
+            raise NotImplementedError(f"this system does not start processes by {method}")
         self._connections: list[Connection] = []
         processes: list[BaseProcess] = []
         self.end = weakref.finalize(self, _end, os.getpid(), self._connections, processes)
@@ -70,18 +71,18 @@ class Workers:
                     theirs.close()
             for place in self.results():
                 if place != storage_impl.__file__:
-                    raise RuntimeError(f"a process has imported another package: {place}")
+                    raise RuntimeError(f"a process imported another package of this name: {place}")
         except BaseException:
             self.end()
             raise
 
     def start(self, name: str, *arguments: Any) -> None:
-        """Have every process call a method of its object."""
+        """Tell every process to call a method of its object."""
         for connection in self._connections:
             connection.send((name, arguments))
 
     def results(self) -> list[Any]:
-        """Wait for every process, and return what the methods did; what one raised is raised."""
+        """Wait for every process, and return the results; raise what one of them raised."""
         found = [connection.recv() for connection in self._connections]
         for value in found:
             if isinstance(value, BaseException):
@@ -89,22 +90,22 @@ class Workers:
         return found
 
     def call(self, name: str, *arguments: Any) -> list[Any]:
-        """Have every process call a method of its object, and return the results in order."""
+        """Let every process call a method of its object, and return the results in order."""
         self.start(name, *arguments)
         return self.results()
 
     def cpu(self) -> float:
-        """Return the seconds of processor that this process and all of these have used."""
+        """Return the seconds of CPU time that this process and all of these have used."""
         return time.process_time() + float(sum(self.call("cpu")))
 
 
 @contextmanager
 def _without_asv() -> Iterator[None]:
-    """Have what is started afresh find this module, and not import the program that is running."""
+    """Let new processes find this module, without importing the program that is running."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
-    # asv imports the benchmarks in a way of its own, which is not inherited. Last, so that the
-    # package comes from where it is installed.
+    # asv imports the benchmarks in its own way, which new processes do not inherit. This path is
+    # the last, so that they import the package from where it is installed.
     sys.path.append(str(Path(__file__).resolve().parent.parent))
     try:
         yield
@@ -116,7 +117,7 @@ def _without_asv() -> Iterator[None]:
 def _serve(
     theirs: Connection, ours: Connection, kind: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
-    ours.close()  # or a fork would hold the end whose closing tells that its parent has ended
+    ours.close()  # a fork that kept this end open would not notice that its parent has ended
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent
     answer: Any
     try:
@@ -136,10 +137,10 @@ def _serve(
 
 
 def _end(owner: int, connections: list[Connection], processes: list[BaseProcess]) -> None:
-    if os.getpid() != owner:  # a fork, whose parent they belong to
+    if os.getpid() != owner:  # in a fork: the processes belong to its parent
         return
     for connection in connections:
-        with suppress(OSError):  # of a process that has ended
+        with suppress(OSError):  # the process has ended
             connection.send(None)
         connection.close()
     for process in processes:
@@ -150,10 +151,10 @@ def _end(owner: int, connections: list[Connection], processes: list[BaseProcess]
 
 
 class Worker:
-    """Base of what the processes make."""
+    """Base of the objects that the processes make."""
 
     def cpu(self) -> float:
-        """Return the seconds of processor that this process has used, those of the system too."""
+        """Return the seconds of CPU time that this process has used, user and system."""
         return time.process_time()
 
 
@@ -178,7 +179,7 @@ class Reader(Worker):
         self.images = np.zeros((count, *store.image_shape), np.uint8)
 
     def read(self) -> None:
-        """Read the images to where the last ones were."""
+        """Read the images into the same array as before."""
         _, self.labels = self.store.read_many(self.part, out=self.images)
 
     def held(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -205,7 +206,7 @@ class Writer(Worker):
         self.labels = labels
 
     def create(self, directory: Path, backend: str) -> Path:
-        """Make an empty store that does not sync, and return where."""
+        """Make an empty store that does not sync, and return its path."""
         path = directory / f"{os.getpid()}"
         shape = self.images.shape[1:]
         self.store = storage_impl.create_store(path, backend, image_shape=shape, durable=False)
@@ -221,7 +222,7 @@ class Writer(Worker):
         self.store.write_many(self.images, self.labels)
 
     def write_on(self) -> int:
-        """Answer at once, write the images until told something else, and return how often."""
+        """Answer at once, write the images until the next request, and return how many times."""
         self.connection.send(None)
         calls = 0
         while True:
@@ -231,19 +232,19 @@ class Writer(Worker):
                 return calls
 
     def discard(self) -> None:
-        """Remove the store and close it, so that closing finds nothing that it had to sync."""
+        """Remove the store, then close it: closing finds nothing left to sync."""
         shutil.rmtree(self.store.path)
         with suppress(storage_impl.WriteFailedError):
             self.store.close()
 
 
 class ImageFiles:
-    """A folder of PNG files as torch asks for one by one: what a tutorial would write.
+    """A dataset for torch that reads a folder of PNG files one by one, as in a tutorial.
 
     Parameters
     ----------
     path : Path
-        What `write` made.
+        The folder that `write` made.
     """
 
     def __init__(self, path: Path) -> None:

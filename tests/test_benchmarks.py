@@ -519,7 +519,7 @@ def test_wrong_pixels_have_no_figure(
         return (images ^ 1, labels) if which == "images" else (images, labels + 1)
 
     monkeypatch.setattr(store_class, "read_many", wrong)
-    with pytest.raises(RuntimeError, match="not what was written"):
+    with pytest.raises(RuntimeError, match="differs from what was written"):
         benchmark.do_setup()
     benchmark.do_teardown()
     assert {path.name for path in few_images.iterdir()} == {"images.npy", "labels.npy"}
@@ -534,7 +534,7 @@ def test_a_floor_of_wrong_pixels_has_no_figure(
     decode, read = floor.decode, floor.RawFile.read
     monkeypatch.setattr(floor, "decode", lambda data: decode(data) ^ 1)
     monkeypatch.setattr(floor.RawFile, "read", lambda raw: read(raw) ^ 1)
-    with pytest.raises(RuntimeError, match="not what was written"):
+    with pytest.raises(RuntimeError, match="differs from what was written"):
         benchmark.do_setup()
     benchmark.do_teardown()
     assert not [path for path in few_images.iterdir() if path.name.startswith("tmp")]
@@ -674,7 +674,7 @@ def test_versions_named_are_those_that_run(
     run(benchmark)
     benchmark = benchmark_of("many_images.ReadMany.time_read", ("png", 1))
     environment(tmp_path, monkeypatch, numpy="0.0.1")
-    with pytest.raises(RuntimeError, match=f"name numpy 0.0.1, and {np.__version__} is installed"):
+    with pytest.raises(RuntimeError, match=f"name numpy 0.0.1, but {np.__version__} is installed"):
         benchmark.do_setup()
 
 

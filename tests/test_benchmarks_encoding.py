@@ -99,7 +99,7 @@ def test_wrong_pixels_have_no_figure(
         return [255 - image for image in images], labels
 
     monkeypatch.setattr(storage_impl.ImageStore, "read_many", wrong)
-    with pytest.raises(RuntimeError, match="not what was written"):
+    with pytest.raises(RuntimeError, match="differs from what was written"):
         benchmark.do_setup()
     benchmark.do_teardown()
 
@@ -112,7 +112,7 @@ def test_wrong_files_have_no_figure(
     encode = encoding.encode
     monkeypatch.setattr(encoding, "encode", lambda image, kind: encode(255 - image, kind))
     benchmark = benchmark_of(f"encoding.{name}", ("png", 256))
-    with pytest.raises(RuntimeError, match="not what was written"):
+    with pytest.raises(RuntimeError, match="differs from what was written"):
         benchmark.do_setup()
     benchmark.do_teardown()
 

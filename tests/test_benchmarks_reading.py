@@ -421,7 +421,7 @@ def test_several_that_write_wrong_pixels_have_no_figure(
         lambda store, images, labels: write_many(store, images ^ 1, labels),
     )
     benchmark = benchmark_of("concurrency.WriteSeveral.time_write_2000", ("hdf5", 2))
-    with pytest.raises(RuntimeError, match="not what was written"):
+    with pytest.raises(RuntimeError, match="differs from what was written"):
         benchmark.do_setup()
     benchmark.do_teardown()
     assert {path.name for path in small_images.iterdir()} == {"images.npy", "labels.npy"}
@@ -490,7 +490,7 @@ def test_a_backend_that_reads_nothing_has_no_figure(
     monkeypatch.setattr(ImageStore, "read_many", nothing)
     monkeypatch.setattr(ImageStore, "read_one", lambda *_: (np.zeros(SHAPE, np.uint8), 0))
     monkeypatch.setattr(ImageStore, "batches", lambda store, *_, **__: iter([nothing(store)]))
-    with pytest.raises(RuntimeError, match="not what was written"):
+    with pytest.raises(RuntimeError, match="differs from what was written"):
         whole(benchmark)
 
 
@@ -527,7 +527,7 @@ def test_memory_is_that_of_writing(
         return write_many(store, np.stack(list(images)) ^ 1, list(labels))
 
     monkeypatch.setattr(ImageStore, "write_many", wrong)
-    with pytest.raises(RuntimeError, match="not what was written"):
+    with pytest.raises(RuntimeError, match="differs from what was written"):
         whole(benchmark_of(name, parameters))
 
 

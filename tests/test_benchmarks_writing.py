@@ -149,7 +149,7 @@ def test_wrong_pixels_have_no_figure(
         monkeypatch.setattr(store_class, "write_one", lambda *_: 0)
     else:
         monkeypatch.setattr(store_class, "read_many", read)
-    with pytest.raises(RuntimeError, match="not what was written"):
+    with pytest.raises(RuntimeError, match="differs from what was written"):
         benchmark.do_setup()
     benchmark.do_teardown()
     assert left(ten_images) == set()
@@ -178,7 +178,7 @@ def test_every_process_looks_at_what_it_reads(
 
     monkeypatch.setattr(storage_impl.ImageStore, "read_many", wrong)
     benchmark = benchmark_of(name, tuple(parameters))
-    with pytest.raises(RuntimeError, match="not what was written"):
+    with pytest.raises(RuntimeError, match="differs from what was written"):
         benchmark.do_setup()
     benchmark.do_teardown()
 
@@ -206,7 +206,7 @@ def test_wrong_single_images_have_no_figure(
         return image ^ 1, label
 
     monkeypatch.setattr(store_class, "read_one", read)
-    with pytest.raises(RuntimeError, match="not what was written"):
+    with pytest.raises(RuntimeError, match="differs from what was written"):
         needs_cold(benchmark.do_setup())
     benchmark.do_teardown()
 
@@ -235,7 +235,7 @@ def test_a_library_alone_has_no_figure_for_wrong_pixels(
     owner, function = LIBRARIES[case]
     original = getattr(owner, function)
     monkeypatch.setattr(owner, function, lambda *arguments: original(*arguments) ^ 1)
-    with pytest.raises(RuntimeError, match="not what was written"):
+    with pytest.raises(RuntimeError, match="differs from what was written"):
         benchmark.do_setup()
     benchmark.do_teardown()
     assert all(name.startswith("tuning-") for name in left(ten_images))
@@ -257,7 +257,7 @@ def test_writing_nothing_has_no_figure(
     """A timed call that leaves an empty environment fails."""
     benchmark = benchmark_of(name, parameters)
     monkeypatch.setattr(type(benchmark.func.__self__), benchmark.func.__name__, lambda *_: None)
-    with pytest.raises(RuntimeError, match="not what was written"):
+    with pytest.raises(RuntimeError, match="differs from what was written"):
         benchmark.do_setup()
     benchmark.do_teardown()
 

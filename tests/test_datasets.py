@@ -356,7 +356,7 @@ def refused(path: Path, data: bytes, message: str) -> None:
     finally:
         tracemalloc.stop()
     assert f"{path / 'data_batch_1'} is not a CIFAR-10 python batch" in str(caught.value)
-    assert "Accepted are" in str(caught.value)
+    assert "Use the files" in str(caught.value)
     assert peak < 1_000_000 + 8 * len(data)
 
 
@@ -373,7 +373,7 @@ def refused(path: Path, data: bytes, message: str) -> None:
         ({"dtype": DTYPE + UINT8 + b"R(K\x03" + string(b">") + b"NNNNNNtb"}, "uint8"),
         ({"dtype": string(b"u1")}, "uint8"),
         ({"pixels_name": b"pixels"}, "no pixels under 'data'"),
-        ({"labels_name": b"fine_labels"}, "no list of one label an image under 'labels'"),
+        ({"labels_name": b"fine_labels"}, "no list of one label per image under 'labels'"),
         ({"more": string(b"labels") + string(b"12")}, "no list of one label"),
         ({"more": string(b"labels") + b"](K\x01e"}, "no list of one label"),
         ({"more": string(b"labels") + b"](K\x01K\x0ae"}, "labels that are not integers 0 to 9"),
@@ -420,7 +420,7 @@ def test_no_call_of_a_pickle_is_made(
         builtins.__import__: ["os"],
         open: [str(tmp_path / "harm"), "w"],
     }[function]
-    refused(tmp_path, pickle.dumps(Call(function, *arguments), protocol), "not of the format")
+    refused(tmp_path, pickle.dumps(Call(function, *arguments), protocol), "not part of the format")
     assert not (tmp_path / "harm").exists()
 
 
@@ -445,7 +445,7 @@ def test_no_other_global_is_admitted(module: str, name: str, tmp_path: Path) -> 
     """In a batch that is otherwise as published, one global more is enough to refuse it."""
     more = string(b"x") + f"c{module}\n{name}\n".encode()
     data = pickled_batch([1], pixels_of([1]), more=more)
-    refused(tmp_path, data, rf"asks for {module}\.{name}, which is not of the format")
+    refused(tmp_path, data, rf"asks for {module}\.{name}, which is not part of the format")
 
 
 BIG = b"J\xff\xff\xff\x7f"  # 2**31 - 1
@@ -473,15 +473,15 @@ HOSTILE = {
             "dtype": DTYPE + string(b"O8") + b"K\x00K\x01\x87R" + UINT8_STATE + b"b",
             "pixels_pickled": b"](NNe",
         },
-        "not of uint8",
+        "not uint8",
     ),
     "dtype with fields": (
         {"dtype": DTYPE + UINT8 + b"R(K\x03" + string(b"|") + b"N" + string(b"x") + b"}NNNtb"},
-        "not of plain uint8",
+        "not plain uint8",
     ),
     "dtype that is wide": (
         {"dtype": DTYPE + string(b"V2147483647") + b"K\x00K\x01\x87R" + UINT8_STATE + b"b"},
-        "not of uint8",
+        "not uint8",
     ),
     "state for a global": ({"make": NDARRAY + b"}" + string(b"x") + b"K\x01sb"}, "__dict__"),
     "attribute for a global": (
@@ -758,7 +758,7 @@ def test_many_images_are_looked_at_in_part(choose: Choose, tmp_path: Path) -> No
         cut(tmp_path / f"{i:02}.png")
     choose(tmp_path)
     lines = datasets.survey(limit=25).text.splitlines()
-    assert lines[1] == "25 of them were looked at, as many as the benchmarks use"
+    assert lines[1] == "25 of them were checked: the benchmarks use no more"
     assert lines[3].startswith("25 images cannot be read")
     assert lines[-1] == "  and 5 more"
 

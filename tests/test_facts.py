@@ -258,7 +258,7 @@ def test_calibration_of_a_disk_that_forgets(
         disk.found = b""
 
     monkeypatch.setattr(disk, "time_work", forgets)
-    with pytest.raises(RuntimeError, match="not what was written"):
+    with pytest.raises(RuntimeError, match="differs from what was written"):
         disk.setup()
     disk.teardown()
     assert list(tmp_path.iterdir()) == []

@@ -144,7 +144,7 @@ def test_wrong_pixels_have_no_figure(
 
         monkeypatch.setattr(module, function, wrong)
     benchmark = benchmark_of(name, parameters)
-    with pytest.raises(RuntimeError, match="not what was written"):
+    with pytest.raises(RuntimeError, match="differs from what was written"):
         benchmark.do_setup()
     benchmark.do_teardown()
 

@@ -1,13 +1,13 @@
-"""Where the images come from that the benchmarks store.
+"""The images that the benchmarks store.
 
-The environment variable ``STORAGE_IMPL_DATASET`` chooses:
+The environment variable ``STORAGE_IMPL_DATASET`` chooses them:
 
-- unset or empty: :mod:`synthetic` images, made on the spot, the same everywhere;
-- the absolute path of a directory with the batches of CIFAR-10 in its published
-  python format, or of the directory above it: :mod:`cifar10`;
-- the absolute path of any other directory: :mod:`folder`, its images.
+- unset or empty: generated images, the same on every machine (:mod:`synthetic`);
+- the absolute path of a directory with the batches of CIFAR-10 in its published python format, or
+  of the directory above it: these batches (:mod:`cifar10`);
+- the absolute path of any other directory: the images in it (:mod:`folder`).
 
-Nothing here knows of ``storage_impl``: the data is the same for every commit measured.
+Nothing here uses ``storage_impl``: the images are the same for every commit that is measured.
 """
 
 import io
@@ -35,14 +35,14 @@ from benchmarks.datasets._images import (
 
 __all__ = ["VARIABLE", "cifar10", "decoded", "folder", "load", "photos", "survey", "synthetic"]
 
-_SHOWN = 20  # images that cannot be read, by name
+_SHOWN = 20  # the most unreadable images that are named
 
 
 def load(count: int, size: int = 32) -> tuple[Images, Labels]:
-    """Images and labels of the dataset that ``STORAGE_IMPL_DATASET`` chooses.
+    """Return images and labels of the dataset that ``STORAGE_IMPL_DATASET`` chooses.
 
-    Image ``i`` is the same whatever `count` is. Where more are asked for than there
-    are, they are repeated from the first one on.
+    Image ``i`` is the same whatever `count` is. If `count` is larger than the dataset, the images
+    repeat from the first one on.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def load(count: int, size: int = 32) -> tuple[Images, Labels]:
     FileNotFoundError, NotADirectoryError
         The path does not exist, or is a file.
     ValueError
-        The path is relative, or what it holds cannot be read as images.
+        The path is relative, or its contents cannot be read as images.
     """
     check(count, size)
     kind, path = _chosen()
@@ -81,19 +81,19 @@ def load(count: int, size: int = 32) -> tuple[Images, Labels]:
 
 
 def photos(sizes: Sequence[tuple[int, int]]) -> tuple[list[Images], Labels, list[bytes]]:
-    """Images of differing sizes of the dataset that ``STORAGE_IMPL_DATASET`` chooses.
+    """Return images of differing sizes of the dataset that ``STORAGE_IMPL_DATASET`` chooses.
 
     Parameters
     ----------
     sizes : sequence of tuple of int
-        How many, and their heights and widths in pixels. A folder's files have sizes of their own.
+        The height and width of each image in pixels. The files of a folder keep their own sizes.
 
     Returns
     -------
     images : list of ndarray of uint8, shape (height, width, channels)
     labels : ndarray of int64, shape (n,)
     files : list of bytes
-        What they were decoded from; empty where there are no files.
+        The files that they were decoded from; empty if there are no files.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def photos(sizes: Sequence[tuple[int, int]]) -> tuple[list[Images], Labels, list
     if kind == "folder":
         files, labels = folder.originals(path, len(sizes))
         if not files:
-            raise ValueError(f"{path.name} holds no 8-bit PNG, JPEG or WebP file")
+            raise ValueError(f"{path.name} holds no 8-bit PNG, JPEG or WebP file: add some")
         return [decoded(data) for data in files], labels, files
     if kind == "synthetic":
         return synthetic.photos(sizes), synthetic.make(len(sizes), 1)[1], []
@@ -122,12 +122,12 @@ def decoded(data: bytes) -> Images:
 
 
 class Survey(NamedTuple):
-    """What there is to measure on.
+    """What the dataset holds.
 
     Attributes
     ----------
     text : str
-        How many images, their formats, sizes and labels, and those that cannot be read by name.
+        The number of images, their formats, sizes and labels, and the names of unreadable ones.
     usable : bool
         Whether the benchmarks can use it.
     """
@@ -137,12 +137,12 @@ class Survey(NamedTuple):
 
 
 def survey(limit: int = 10_000) -> Survey:
-    """Look at the dataset that ``STORAGE_IMPL_DATASET`` chooses, before anything is measured.
+    """Describe the dataset that ``STORAGE_IMPL_DATASET`` chooses, before anything is measured.
 
     Parameters
     ----------
     limit : int
-        How many images to read at most; the benchmarks use no more than 10,000, or 100,000.
+        How many images to read at most. The benchmarks use at most 10,000, or 100,000 on request.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def survey(limit: int = 10_000) -> Survey:
     bad = [each for each in seen if each.bad]
     lines = [f"{_counted(len(labelled), 'image')} with {_counted(labels, 'label')} in {path.name}"]
     if len(seen) < len(labelled):
-        lines.append(f"{len(seen):,} of them were looked at, as many as the benchmarks use")
+        lines.append(f"{len(seen):,} of them were checked: the benchmarks use no more")
     formats = Counter(each.format for each in seen if each.format)
     if formats:
         kinds = ", ".join(f"{count:,} {name}" for name, count in formats.most_common())
@@ -187,20 +187,20 @@ def _counted(number: int, noun: str, plural: str = "s") -> str:
 
 
 def _chosen() -> tuple[Literal["synthetic", "cifar10", "folder"], Path]:
-    """What kind of dataset ``STORAGE_IMPL_DATASET`` names, and where it is."""
+    """Return the kind of the dataset that ``STORAGE_IMPL_DATASET`` names, and its path."""
     value = os.environ.get(VARIABLE, "")
     if not value:
         return "synthetic", Path()
     path = Path(value)
     if not path.is_absolute():
-        # asv runs benchmarks in a temporary directory: a relative path would mean
-        # another place there than where it was typed.
+        # asv runs the benchmarks in a temporary directory, where a relative path would name another
+        # place than in the shell.
         raise ValueError(f"{VARIABLE} is {value!r}, a relative path. {ACCEPTED}.")
     if not path.exists():
         raise FileNotFoundError(f"{VARIABLE} is {value!r}, which does not exist. {ACCEPTED}.")
     if not path.is_dir():
         raise NotADirectoryError(
-            f"{VARIABLE} is {value!r}, which is no directory (an archive must be unpacked). "
+            f"{VARIABLE} is {value!r}, which is not a directory (an archive must be unpacked). "
             f"{ACCEPTED}."
         )
     return ("cifar10" if cifar10.batch_files(path) else "folder"), path

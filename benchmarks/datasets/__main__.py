@@ -1,4 +1,4 @@
-"""Say what there is to measure on: python -m benchmarks.datasets [HOW MANY IMAGES TO READ]."""
+"""Describe the dataset: python -m benchmarks.datasets [NUMBER OF IMAGES TO READ]."""
 
 import sys
 
@@ -6,7 +6,7 @@ from benchmarks.datasets import survey
 
 
 def main(arguments: list[str]) -> int:
-    """Print the survey; return 1 where the benchmarks cannot use it."""
+    """Print the survey; return 1 if the benchmarks cannot use the dataset."""
     try:
         found = survey(*map(int, arguments))
     except (OSError, ValueError) as error:

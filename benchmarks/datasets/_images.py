@@ -1,4 +1,4 @@
-"""What the sources of images share: types, how images are cut to size, what is accepted."""
+"""Shared by the sources of images: types, cropping and resizing, and what is accepted."""
 
 from typing import TypeAlias
 
@@ -12,14 +12,14 @@ Labels: TypeAlias = NDArray[np.int64]
 VARIABLE = "STORAGE_IMPL_DATASET"
 SKIP_BAD = "STORAGE_IMPL_SKIP_BAD"
 ACCEPTED = (
-    f"{VARIABLE} accepts the absolute path of a directory: one with CIFAR-10's data_batch_1, "
-    "data_batch_2, ..., or one of images, whose subfolders, if any, are the labels. "
+    f"{VARIABLE} accepts the absolute path of a directory that holds CIFAR-10's data_batch_1, "
+    "data_batch_2, ..., or images; if these are in subfolders, the subfolders are the labels. "
     "Unset, it means synthetic images"
 )
 
 
 def check(count: int, size: int) -> None:
-    """Raise ValueError unless so many images of that height and width can be made."""
+    """Raise ValueError unless `count` and `size` are in range."""
     if count < 0:
         raise ValueError(f"count must be 0 or more, not {count}")
     if size < 1:
@@ -27,7 +27,7 @@ def check(count: int, size: int) -> None:
 
 
 def square(picture: Image.Image, size: int) -> Images:
-    """Return the middle of a picture as (size, size, 3)."""
+    """Return the square in the middle of a picture, resized to (size, size, 3)."""
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     box = (left, top, left + side, top + side)
@@ -35,5 +35,5 @@ def square(picture: Image.Image, size: int) -> Images:
 
 
 def stacked(images: list[Images], size: int) -> Images:
-    """Return images as one array, also where there are none."""
+    """Return images as one array, also if there are none."""
     return np.array(images, np.uint8).reshape(-1, size, size, 3)

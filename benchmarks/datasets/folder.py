@@ -12,23 +12,23 @@ from PIL import Image
 
 from benchmarks.datasets._images import ACCEPTED, SKIP_BAD, Images, Labels, square, stacked
 
-# Opened by Pillow, but not as pictures that it can decode by itself: EPS is run by Ghostscript,
-# the others need a handler that Pillow does not bring.
+# Pillow opens these formats, but cannot decode them by itself: it runs Ghostscript for EPS, and the
+# others need a handler that does not come with Pillow.
 _NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 
 
 def read(directory: Path, size: int = 32, *, limit: int | None = None) -> tuple[Images, Labels]:
-    """The images below a directory, cropped to a square about their centre and resized.
+    """Return the images below a directory, cropped to a central square and resized.
 
-    Where the directory has subfolders with images, these are the labels, numbered from 0 in
-    the order of their names; images may lie at any depth below them. Otherwise its images
-    have label 0. The images come in an order mixed by the checksum of their names, so that
-    the first few are a sample of all labels.
+    If the directory has subfolders with images, the subfolders are the labels, numbered from 0 in
+    the order of their names. Images may lie at any depth below them. Otherwise all images have
+    label 0. The images are sorted by the checksum of their names, so that the first few are a
+    sample of all labels.
 
-    Images are the files with an extension of a format that Pillow decodes (EPS excluded:
-    Ghostscript would run it). Other files are ignored, and all whose name, or whose folder's
-    name, starts with a dot. Of an animation the first picture counts, transparency is dropped,
-    and grey of 16 bits keeps the high 8.
+    A file is an image if its extension is that of a format that Pillow decodes. EPS is excluded,
+    because Ghostscript would run it. All other files are ignored, and so are files and folders
+    whose names start with a dot. An animation counts as its first picture, transparency is
+    dropped, and 16-bit grey keeps its high 8 bits.
 
     Parameters
     ----------
@@ -47,8 +47,9 @@ def read(directory: Path, size: int = 32, *, limit: int | None = None) -> tuple[
     Raises
     ------
     ValueError
-        There is no image, there are some both beside the subfolders and in them, or one cannot
-        be read: the message names it. With ``STORAGE_IMPL_SKIP_BAD`` set such a one is left out.
+        There is no image, there are images both beside and in subfolders, or an image cannot be
+        read; the message names that image. With ``STORAGE_IMPL_SKIP_BAD`` set, unreadable images
+        are left out.
     """
     images: list[Images] = []
     labels: list[int] = []
@@ -64,14 +65,16 @@ def read(directory: Path, size: int = 32, *, limit: int | None = None) -> tuple[
         else:
             labels.append(label)
     if not images and limit != 0:
-        raise ValueError(f"none of the {len(files):,} images in {directory} can be read")
+        raise ValueError(
+            f"none of the {len(files):,} images in {directory} can be read: repair or replace them"
+        )
     return stacked(images, size), np.array(labels, np.int64)
 
 
 def originals(directory: Path, limit: int) -> tuple[list[bytes], Labels]:
-    """The first files below a directory that are PNG, JPEG or WebP, as they are, and their labels.
+    """Return the first PNG, JPEG and WebP files below a directory, unchanged, and their labels.
 
-    Files whose pixels are not 8-bit grey, RGB or RGBA are passed over.
+    Files whose pixels are not 8-bit grey, RGB or RGBA are skipped.
     """
     found: list[bytes] = []
     labels: list[int] = []
@@ -92,18 +95,18 @@ def originals(directory: Path, limit: int) -> tuple[list[bytes], Labels]:
 
 
 class Seen(NamedTuple):
-    """What an image file is.
+    """What an image file holds.
 
     Attributes
     ----------
     name : str
-        Below the directory.
+        Its path below the directory.
     format : str
-        As Pillow calls it; empty where the file is none that it knows.
+        Pillow's name for the format; empty if Pillow does not know it.
     size : tuple of int
         Width and height in pixels.
     bad : str
-        Why it cannot be read; empty where it can.
+        Why it cannot be read; empty if it can.
     """
 
     name: str
@@ -113,7 +116,7 @@ class Seen(NamedTuple):
 
 
 def look(directory: Path, files: list[Path]) -> list[Seen]:
-    """Read image files, as the benchmarks will, and return what each is."""
+    """Read image files as the benchmarks will, and return what each holds."""
 
     def seen(path: Path) -> Seen:
         name = path.relative_to(directory).as_posix()
@@ -123,7 +126,7 @@ def look(directory: Path, files: list[Path]) -> list[Seen]:
                 with Image.open(path, formats=_decoded()) as picture:
                     kind, size = picture.format or "", picture.size
             _picture(path, 32)
-        except Exception as error:  # what Pillow raises for a damaged file is not a closed list
+        except Exception as error:  # Pillow may raise any exception for a damaged file
             return Seen(name, kind, size, str(error.__cause__ or error))
         return Seen(name, kind, size, "")
 
@@ -132,7 +135,7 @@ def look(directory: Path, files: list[Path]) -> list[Seen]:
 
 
 def image_files(directory: Path) -> list[tuple[Path, int]]:
-    """The image files below `directory` with their labels, in the order they are used."""
+    """Return the image files below `directory` with their labels, in the order of their use."""
     visible = [path for path in directory.iterdir() if not path.name.startswith(".")]
     loose = [path for path in visible if not path.is_dir() and _is_image(path.name)]
     below = (_images_below(path) for path in sorted(visible) if path.is_dir())
@@ -140,7 +143,7 @@ def image_files(directory: Path) -> list[tuple[Path, int]]:
     if loose and labelled:
         raise ValueError(
             f"{directory} holds images ({min(loose).name}, ...) beside subfolders with images; "
-            "accepted are images in subfolders, which are their labels, or no such subfolders"
+            "accepted are images in subfolders alone, which are their labels, or in none"
         )
     if not loose and not labelled:
         raise ValueError(
@@ -178,20 +181,20 @@ def _decoded() -> tuple[str, ...]:
 
 def _picture(path: Path, size: int) -> Images:
     try:
-        if not path.is_file():  # a FIFO would block, for ever
+        if not path.is_file():  # a FIFO would block forever
             raise ValueError("it is not a regular file")
         with Image.open(path, formats=_decoded()) as picture:
-            # Of a large JPEG only what the resizing needs is decoded.
+            # Decode only as much of a large JPEG as the resizing needs.
             picture.draft("RGB", (2 * size, 2 * size))
             return square(_rgb(picture), size)
-    except Exception as error:  # what Pillow raises for a damaged file is not a closed list
+    except Exception as error:  # Pillow may raise any exception for a damaged file
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
-    """`picture` in 8-bit RGB."""
+    """Return `picture` in 8-bit RGB."""
     if picture.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; accepted are integers")
+        raise ValueError("its pixels are floating-point numbers; convert them to integers")
     if picture.mode.startswith("I"):
         # Pillow itself would clip these to 255.
         deep = np.asarray(picture)
@@ -199,5 +202,5 @@ def _rgb(picture: Image.Image) -> Image.Image:
             raise ValueError("its pixels have more than 16 bits")
         picture = Image.fromarray((deep >> 8).astype(np.uint8))
     if picture.mode == "P" and "transparency" in picture.info:
-        picture = picture.convert("RGBA")  # straight to RGB, Pillow warns
+        picture = picture.convert("RGBA")  # Pillow warns if it converts straight to RGB
     return picture.convert("RGB")

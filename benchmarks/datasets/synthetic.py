@@ -7,26 +7,25 @@ from numpy.typing import NDArray
 
 from benchmarks.datasets._images import Images, Labels, check
 
-#
-# Noise in octaves: a grid of 1 x 1 is doubled and given finer noise until it has the size
-# asked for. Integers only, drawn from the raw stream of a bit generator: both are the same
-# on every platform and in every version of numpy, which normal deviates and Fourier
+# The images are noise in octaves: a grid of 1 x 1 is doubled and given finer noise until it has the
+# size that is asked for. All numbers are integers, drawn from the raw stream of a bit generator.
+# Both are the same on every platform and in every version of numpy. Normal deviates and Fourier
 # transforms are not.
 #
-# Lengths of brightness are in 1/64 of a grey level.
+# Brightness is in units of 1/64 of a grey level.
 
 _UNIT = 64
-# Greatest brightness that the noise of each octave adds, in grey levels, before the factors
-# of each image; octaves after the last listed have 5/8 of the one before. Chosen, as the
-# numbers below are, by search for the statistics of CIFAR-10.
+# The most brightness that the noise of each octave adds, in grey levels, before the factors of each
+# image. Octaves after the last one listed have 5/8 of the one before. A search for the statistics
+# of CIFAR-10 gave these numbers and those below.
 _OCTAVES = (24, 112, 104, 84, 22)
-# The range of two factors of each image, in 1/256: contrast, for all octaves but the first
-# (which is the image's mean), and detail, for the fine ones.
+# The range of two factors of each image, in 1/256: contrast, for all octaves except the first
+# (which is the image's mean), and detail, for the fine octaves.
 _CONTRAST = (40, 288)
 _DETAIL = (16, 528)
 _FIRST_DETAIL = 4
-# Texture differs within an image: from this octave's grid on, noise is weakened by place to
-# as little as 16/256 of its most.
+# Texture differs within an image: from this octave's grid on, the noise is weaker in some places
+# than in others, down to 16/256 of its maximum.
 _TEXTURE_GRID = 2
 _LEAST_TEXTURE = 16
 # Rows: red, green, blue. Columns: their mean; then the weights, in 1/64, of three independent
@@ -35,15 +34,14 @@ _COLOURS = ((126, 62, 22, 6), (124, 64, 1, -12), (114, 66, -22, 6))
 
 
 def make(count: int, size: int = 32, *, seed: int = 0) -> tuple[Images, Labels]:
-    """Images of random texture with the statistics of CIFAR-10, and random labels 0 to 9.
+    """Return images of random texture with the statistics of CIFAR-10, and random labels 0 to 9.
 
-    At 32 pixels they agree with CIFAR-10 in the mean and the spread of their size as PNG
-    and in the mean, deviation and correlation of their channels; the mean difference of
-    neighbouring pixels is 7% less. Larger ones have finer detail that is fainter, as
-    photographs do.
+    At 32 pixels they agree with CIFAR-10 in the mean and the spread of their size as PNG, and in
+    the mean, deviation and correlation of their channels. The mean difference of neighbouring
+    pixels is 7% less. Larger images add finer and fainter detail, as photographs do.
 
-    They are bit for bit the same for the same `size` and `seed` on every platform and with
-    every version of numpy, and image ``i`` is the same whatever `count` is.
+    The same `size` and `seed` give the same bits on every platform and with every version of numpy.
+    Image ``i`` is the same whatever `count` is.
 
     Parameters
     ----------
@@ -67,7 +65,7 @@ def make(count: int, size: int = 32, *, seed: int = 0) -> tuple[Images, Labels]:
     check(count, size)
     if seed < 0:
         raise ValueError(f"seed must be 0 or more, not {seed}")
-    # Many at a time, so that numpy is quick, but within about 100 MB up to 512 pixels.
+    # Many images at a time, so that numpy is fast, but within about 100 MB up to 512 pixels.
     block = min(128, max(1, 2**20 // size**2))
     images = np.empty((count, size, size, 3), np.uint8)
     labels = np.empty(count, np.int64)
@@ -80,11 +78,11 @@ def make(count: int, size: int = 32, *, seed: int = 0) -> tuple[Images, Labels]:
 
 
 def photos(sizes: Sequence[tuple[int, int]]) -> list[Images]:
-    """Images whose files take the bytes that those of photographs of that size do.
+    """Return images whose files are about as long as those of photographs of the same size.
 
-    They are those of `make`, the upper quarter with a texture as fine as that of 32 pixels. At 256
-    pixels PNG files take 0.52 of the bytes of the pixels, JPEG files of quality 90 take 0.085, and
-    lossless WebP files 0.47; those of photographs take 0.52, 0.09 and 0.43.
+    They are the images of `make`, whose upper quarter also gets a texture as fine as at 32 pixels.
+    At 256 pixels, a PNG file takes 0.52 of the bytes of the pixels, a JPEG file of quality 90 takes
+    0.085, and a lossless WebP file takes 0.47. For photographs these are 0.52, 0.09 and 0.43.
 
     Parameters
     ----------
@@ -114,23 +112,23 @@ class _Noise:
         self._generator = generator
 
     def draw(self, *shape: int) -> NDArray[np.int32]:
-        """An array of `shape` of integers 0 to 255."""
+        """Return an array of this shape of integers 0 to 255."""
         length = int(np.prod(shape))
         words = np.asarray(self._generator.random_raw(-(-length // 8)), "<u8")
         return words.view(np.uint8)[:length].reshape(shape).astype(np.int32)
 
 
 def _textures(noise: _Noise, size: int, number: int) -> Images:
-    """`number` images; arrays are (height, width, field, image) until the end.
+    """Return `number` images; until the end, arrays are (height, width, field, image).
 
-    The last axes are those that every operation treats alike: numpy is at its best so.
+    Every operation treats all fields and images alike, and numpy is fastest with such axes last.
     """
     sides = [size]
     while sides[0] > 1:
         sides.insert(0, (sides[0] + 1) // 2)
 
     low, high = _CONTRAST
-    # The product of two bytes is mostly small, so few images are flat, as in CIFAR-10.
+    # The product of two random bytes is mostly small, so few images are flat, as in CIFAR-10.
     contrast = low + ((high - low) * (255 - (noise.draw(number) * noise.draw(number) >> 8)) >> 8)
     low, high = _DETAIL
     detail = low + ((high - low) * noise.draw(number) >> 8)
@@ -165,7 +163,7 @@ def _textures(noise: _Noise, size: int, number: int) -> Images:
 
 
 def _doubled(fields: NDArray[np.int32]) -> NDArray[np.int32]:
-    """`fields` at twice the height and width, each value 3/4 of the near and 1/4 of the next."""
+    """Return `fields` at twice the height and width: 3/4 of the nearest value, 1/4 of the next."""
     for _ in range(2):
         edged = np.concatenate((fields[:1], fields, fields[-1:]))
         near = fields * 3

@@ -23,7 +23,7 @@ def write_all(path: Path, images: Any, labels: Any, sync: bool) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Give the file."""
+    """Yield the file."""
     with h5py.File(path / "images.h5") as file:
         yield file
 
@@ -39,6 +39,6 @@ def read_one(store: Any, index: int) -> Any:
 
 
 def read_batch(store: Any, indices: Sequence[int]) -> Any:
-    """Read a list of images, which h5py takes in ascending order alone."""
+    """Read a list of images; h5py accepts indices only in ascending order."""
     ascending, place = np.unique(indices, return_inverse=True)
     return store["images"][ascending][place], store["labels"][ascending][place]

@@ -12,7 +12,7 @@ import numpy as np
 
 def write_all(path: Path, images: Any, labels: Any, sync: bool) -> None:
     """Put all images in one transaction, under keys of eight digits."""
-    size = 10 * images.nbytes + (1 << 20)  # ample: the map cannot grow
+    size = 10 * images.nbytes + (1 << 20)  # more than enough, because the map cannot grow
     with (
         lmdb.open(str(path), map_size=size, sync=sync) as environment,
         environment.begin(write=True) as transaction,
@@ -23,13 +23,13 @@ def write_all(path: Path, images: Any, labels: Any, sync: bool) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Give a transaction that reads."""
+    """Yield a transaction that reads."""
     with lmdb.open(str(path), readonly=True) as environment, environment.begin() as transaction:
         yield transaction
 
 
 def read_all(store: Any) -> Any:
-    """Go through all values in the order of their keys."""
+    """Read all values in the order of their keys."""
     found = [pickle.loads(value) for _, value in store.cursor()]
     images, labels = zip(*found, strict=True)
     return np.stack(images), np.array(labels)

@@ -1,4 +1,4 @@
-"""A .npy file of the images and one of the labels, mapped into memory to read a part."""
+"""A .npy file of the images and one of the labels, memory-mapped to read parts."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ def write_all(path: Path, images: Any, labels: Any, sync: bool) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Give both arrays, mapped."""
+    """Yield both arrays, memory-mapped."""
     yield (
         np.load(path / "images.npy", mmap_mode="r"),
         np.load(path / "labels.npy", mmap_mode="r"),

@@ -23,7 +23,7 @@ def write_all(path: Path, images: Any, labels: Any, sync: bool) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Give the directory and the labels."""
+    """Yield the directory and the labels."""
     labels = [int(line) for line in (path / "labels.txt").read_text().splitlines()]
     yield path, labels
 

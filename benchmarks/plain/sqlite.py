@@ -28,7 +28,7 @@ def write_all(path: Path, images: Any, labels: Any, sync: bool) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Give the connection."""
+    """Yield the connection."""
     with closing(sqlite3.connect(path / "images.db")) as connection:
         yield connection
 

@@ -1,4 +1,4 @@
-"""Feather with pyarrow, a table of tensors and labels, mapped into memory to read it."""
+"""Feather with pyarrow, a table of tensors and labels, memory-mapped to read it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ def write_all(path: Path, images: Any, labels: Any, sync: bool) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Give both columns as arrays on the mapped file."""
+    """Yield both columns as arrays on the mapped file."""
     table = feather.read_table(path / "images.feather", memory_map=True)
     chunks = [chunk.to_numpy_ndarray() for chunk in table["image"].chunks]
     images = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)

@@ -23,7 +23,7 @@ def write_all(path: Path, images: Any, labels: Any, sync: bool) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Give the database and the shape of an image."""
+    """Yield the database and the shape of an image."""
     with closing(plyvel.DB(str(path))) as database:
         yield database, np.frombuffer(database.get(b"shape"), np.int64)
 
@@ -34,7 +34,7 @@ def _image(value: bytes, shape: Any) -> Any:
 
 
 def read_all(store: Any) -> Any:
-    """Go through all values in the order of their keys."""
+    """Read all values in the order of their keys."""
     database, shape = store
     with database.iterator(stop=b"shape", include_key=False) as values:
         images, labels = zip(*[_image(value, shape) for value in values], strict=True)

@@ -34,7 +34,7 @@ def write_all(path: Path, images: Any, labels: Any, sync: bool) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Give both arrays."""
+    """Yield both arrays."""
     with tiledb.open(str(path / "images")) as images, tiledb.open(str(path / "labels")) as labels:
         yield images, labels
 

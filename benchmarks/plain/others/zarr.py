@@ -24,7 +24,7 @@ def write_all(path: Path, images: Any, labels: Any, sync: bool) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Give both arrays."""
+    """Yield both arrays."""
     group = zarr.open_group(path, mode="r")
     yield group["images"], group["labels"]
 
