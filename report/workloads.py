@@ -1,24 +1,25 @@
-"""The table of workloads, from which all that shows or measures takes what it needs.
+"""The table of workloads: it says where each is shown, and which commands measure it.
 
-The page and the terminal show them; the gate, the sweep over versions and the quick run measure
-them. `used_in(GATE)` are the rows of one, `patterns(QUICK)` what asv is told to run. To show or
-measure a benchmark somewhere, add the place to its row. The page's charts are in `page.charts`.
+The page and the terminal show workloads. The gate, the sweep over versions and the quick run
+measure them. `used_in(GATE)` returns the rows of the gate, and `patterns(QUICK)` what asv is told
+to run for the quick run. To show or measure a benchmark somewhere, add the place to its row. The
+charts of the page are in `page.charts`.
 
-`GROUPS` are the tables of the page, the first screen first; `used_in(group.id)` are its rows. The
-first parameter of a benchmark is the column: a backend, or the store of plain code and loaders.
-`Source.where` fixes the others, but for those in `Group.choices`, which the reader chooses:
-`known["params"]` has their values. A source in `Workload.beside` has no first parameter: its `line`
-is its column. In a group that is `over_plain` a cell is the cost over that of plain code, by
-`report.results.over_plain`.
+`GROUPS` are the tables of the page; the first one is that of the first screen. `used_in(group.id)`
+returns the rows of a table. The first parameter of a benchmark is the column: a backend, or the
+store of plain code and loaders. `Source.where` fixes the other parameters, except those in
+`Group.choices`. The reader chooses the values of these, and `known["params"]` lists them. A source
+in `Workload.beside` has no first parameter: its column is its `line`. In a group with `over_plain`,
+a cell is the cost divided by that of plain code: see `report.results.over_plain`.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-PER_IMAGE = "seconds an image"
+PER_IMAGE = "seconds per image"
 SECONDS = "seconds"
-BYTES_PER_IMAGE = "bytes an image"
+BYTES_PER_IMAGE = "bytes per image"
 RATIO = "ratio"
 COUNT = "count"
 
@@ -27,7 +28,7 @@ FIRST, PLAIN, ENCODINGS, SHARDS = "first", "plain", "encodings", "shards"
 LOADERS, STORES = "loaders", "stores"
 QUICK = "quick"
 SWEEP = "sweep"  # `tox run -e versions` measures it with each version
-VERSIONS = "versions"  # and the terminal has a line for it
+VERSIONS = "versions"  # the terminal has a line for each of these versions
 GATE = "gate"
 
 # What `tox run -e versions` varies.
@@ -41,10 +42,10 @@ class Source(NamedTuple):
     ----------
     benchmark : str
     line : str
-        What tells its figures from those of the other sources: of the chart, or of the row.
+        The name of its figures among those of the other sources of the chart or row.
     where : dict
-        The parameters to take, where it is not all. Those of a workload's own source are all that
-        are behind the first, in the benchmark's order, but for the choices of its group.
+        The parameters to take, if not all. A workload's own source has all parameters after the
+        first, in the benchmark's order, except the choices of its group.
     """
 
     benchmark: str
@@ -53,12 +54,12 @@ class Source(NamedTuple):
 
     @property
     def parameters(self) -> tuple[Any, ...]:
-        """The parameters behind the first."""
+        """The parameters after the first."""
         return tuple(self.where.values())
 
 
 class Workload(NamedTuple):
-    """A workload: a row wherever it is shown.
+    """A workload: a row of each table that shows it.
 
     Attributes
     ----------
@@ -66,16 +67,16 @@ class Workload(NamedTuple):
         What the row is called.
     source : Source
     used : tuple of str
-        Where: FIRST, QUICK and so on.
+        Where it is used: FIRST, QUICK and so on.
     unit : str
     what : str
-        What is measured in one sentence; empty where the title says it.
+        What is measured in one sentence; empty if the title says it.
     floors : Source or None
-        Whose floors count, where the benchmark has none of its own.
+        The source whose floors apply, if the benchmark has none of its own.
     beside : tuple of Source
-        Further columns, each called as the source's `line`.
+        Further columns, each with the name in the source's `line`.
     slow : tuple of str
-        Backends that the sweep does not measure with it: a sample takes seconds.
+        Backends that the sweep does not measure with it, because a sample takes seconds.
     counted : str
         The operation of `benchmarks.work` that does the same.
     """
@@ -93,14 +94,14 @@ class Workload(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A table of the page: the rows that are used in its `id`.
+    """A table of the page: its rows are the workloads that are used in its `id`.
 
     Attributes
     ----------
     id, title, what : str
         What the table is called, and what it shows in one sentence.
     choices : tuple of str
-        Parameters that the reader chooses; a benchmark without one of them has it not.
+        Parameters that the reader chooses; a benchmark may lack some of them.
     over_plain : bool
         Whether its cells are ratios of storage_impl's cost to that of plain code.
     """
@@ -113,31 +114,33 @@ class Group(NamedTuple):
 
 
 GROUPS = (
-    Group(FIRST, "Workloads", "What each costs in storage_impl's stores."),
+    Group(FIRST, "Workloads", "The cost of each workload in storage_impl's stores."),
     Group(
         PLAIN,
-        "storage_impl over plain code",
-        "What the promises cost: the cost in storage_impl's store over that of a tutorial's code "
+        "storage_impl relative to plain code",
+        "What the promises cost: the cost of storage_impl divided by the cost of a tutorial's code "
         "with the same library. Both sync, or neither does.",
         over_plain=True,
     ),
     Group(
         ENCODINGS,
         "Encodings",
-        "6 MiB of pixels, by encoding and size; files is a folder of them, read with Pillow.",
+        "6 MiB of pixels, by encoding and size. The column files is a folder of image files, read "
+        "with Pillow.",
         choices=("encoding", "size"),
     ),
-    Group(SHARDS, "Shards", "A dataset of 8 stores, beside one store."),
+    Group(SHARDS, "Shards", "A dataset of 8 stores, compared with one store."),
     Group(
         LOADERS,
         "Loaders",
-        "torch's DataLoader in batches of 256; files is a folder of PNG files, read with Pillow.",
+        "torch's DataLoader with batches of 256. The column files is a folder of PNG files, read "
+        "with Pillow.",
         choices=("workers",),
     ),
     Group(
         STORES,
         "Plain code and further stores",
-        "A tutorial's code with each library: no checksums, no commits.",
+        "A tutorial's code with each library, without checksums and commits.",
     ),
 )
 
@@ -145,7 +148,7 @@ GROUPS = (
 CPU = "calibration.Cpu.time_work"
 CALIBRATION = {"CPU": CPU, "disk": "calibration.Disk.time_work"}
 
-# What a store weighs: the sum of its files' lengths, and what du counts.
+# The disk space of a store: the sum of its files' lengths, and what du counts.
 BYTES = {
     "apparent": "disk_usage.DiskUsage.track_apparent",
     "allocated": "disk_usage.DiskUsage.track_allocated",
@@ -161,26 +164,26 @@ _SHUFFLED = {"order": "shuffled", "batch": 256}
 _READ_SHARDS = "shards.ReadShards.time_read_10000"
 _WRITE_SHARDS = "shards.WriteShards.time_write_2000"
 _WORK = "work.PlainInstructions.track_instructions"
-# What `Workload.counted` names an operation of.
+# `Workload.counted` names an operation of this benchmark.
 INSTRUCTIONS = "work.Instructions.track_instructions"
 
 WORKLOADS = (
     Workload(
         *("write", "Write once", Source(WRITE_MANY, where=MANY), (FIRST, PLAIN, QUICK, SWEEP)),
-        what="10,000 images by one call into an empty store, not synced",
+        what="one call writes 10,000 images into an empty store, not synced",
         slow=("png",),
         counted="write many",
     ),
     Workload(
         *("read", "Read all", Source(READ_MANY, where=MANY)),
         (FIRST, PLAIN, QUICK, SWEEP, VERSIONS),
-        what="10,000 images in order by one call, from a store that was read before",
+        what="one call reads 10,000 images in order, from a store that was read before",
         counted="read all",
     ),
     Workload(
         *("shuffled", "Shuffled", Source(READ_BATCHES, where=_SHUFFLED)),
         (FIRST, PLAIN, QUICK, SWEEP, VERSIONS),
-        what="every one of 10,000 images once, in shuffled batches of 256",
+        what="each of 10,000 images once, in shuffled batches of 256",
         floors=Source(READ_MANY, where=MANY),
         counted="shuffled batches",
     ),
@@ -193,13 +196,13 @@ WORKLOADS = (
     Workload(
         *("labels", "Labels only", Source("access_patterns.ReadLabels.time_read", where=MANY)),
         (FIRST, QUICK, SWEEP),
-        what="the labels of 10,000 images by one call",
+        what="one call reads the labels of 10,000 images",
         counted="labels",
     ),
     Workload(
         *("append", "Append", Source("growth.Append.time_append_1000", where={"held": 10_000})),
         (FIRST,),
-        what="1,000 images by one call to a store that holds 10,000",
+        what="one call adds 1,000 images to a store that holds 10,000",
         floors=Source(WRITE_MANY, where={"count": 1_000}),
         counted="append",
     ),
@@ -208,29 +211,29 @@ WORKLOADS = (
         "Many processes",
         Source(READ_PROCESSES, where={"start": "spawn", "processes": 4}),
         (FIRST,),
-        what="5,000 images by four processes that are running, each an equal part",
+        what="four running processes read 5,000 images, each an equal part",
         floors=Source(READ_MANY, where=MANY),
     ),
     Workload(
         *("disk", "Disk space", Source(BYTES["allocated"], where=MANY)),
         (FIRST, PLAIN, QUICK, SWEEP),
         BYTES_PER_IMAGE,
-        what="what a store of 10,000 images takes on the disk, as du counts it",
+        what="the disk space of a store of 10,000 images, as du counts it",
     ),
     Workload(
         "synced",
         "Write, synced",
         Source("durability.CreateToClose.time_write_1000"),
         (PLAIN,),
-        what="a store of 1,000 images made, synced and closed",
+        what="make a store of 1,000 images, sync it and close it",
     ),
     Workload(
         *("open", "Open, read one", Source("startup.OpenStore.time_open_read", where=MANY)),
         (PLAIN, QUICK, SWEEP),
         SECONDS,
-        what="a store of 10,000 images opened, one image read, and the store closed",
+        what="open a store of 10,000 images, read one image, and close the store",
     ),
-    # What commands measure, and tables of the terminal show.
+    # Workloads that only commands measure, and only tables of the terminal show.
     Workload(
         *("write-one", "Write one", Source("single_image.WriteOne.time_write")),
         (QUICK, SWEEP, VERSIONS),
@@ -273,22 +276,22 @@ WORKLOADS = (
     ),
     Workload(
         *("encoded-shuffled", "Shuffled", Source("encoding.EncodedRead.time_shuffled_6mib")),
-        *((ENCODINGS,), SECONDS, "in shuffled batches, of 256 at 32 pixels and else of 8"),
+        *((ENCODINGS,), SECONDS, "in shuffled batches: of 256 at 32 pixels, else of 8"),
     ),
     Workload(
         *("encoded-one", "Random access", Source("encoding.EncodedRead.time_read_20")),
         (ENCODINGS,),
-        what="single images here and there, one call for each",
+        what="single images at random, one call for each",
     ),
     Workload(
         *("encoded-disk", "Disk space", Source("encoding.EncodedUsage.track_ratio")),
-        *((ENCODINGS,), RATIO, "bytes on the disk over those of the pixels"),
+        *((ENCODINGS,), RATIO, "bytes on the disk, relative to the pixels"),
     ),
     *(
         Workload(
             *(f"shards-read-{count}", title, Source(_READ_SHARDS, where={"shards": count})),
             (SHARDS,),
-            what="every one of 10,000 images once, in shuffled batches of 256",
+            what="each of 10,000 images once, in shuffled batches of 256",
         )
         for count, title in ((1, "Shuffled, one store"), (8, "Shuffled, 8 shards"))
     ),
@@ -303,14 +306,14 @@ WORKLOADS = (
     Workload("epoch", "An epoch", Source("loaders.LoaderEpoch.time_epoch_10000"), (LOADERS,)),
     Workload(
         *("first-batch", "The first batch", Source("loaders.LoaderStart.time_first_256")),
-        *((LOADERS,), SECONDS, "from a dataset to its first batch: what starting workers takes"),
+        *((LOADERS,), SECONDS, "from a dataset to its first batch, with the start of workers"),
     ),
     Workload(
         "one-by-one",
         "Image by image",
         Source("loaders.LoaderCalls.time_epoch_10000", where={"asked": "one by one"}),
         (LOADERS,),
-        what="an epoch without workers, each image asked for by a call",
+        what="an epoch without workers, one call for each image",
     ),
     *(
         Workload(f"plain-{id}", title, Source(f"plain_stores.{name}", where=where), (STORES,), unit)
@@ -328,22 +331,22 @@ WORKLOADS = (
 
 
 def used_in(where: str) -> tuple[Workload, ...]:
-    """Return the workloads that are used somewhere, as FIRST or QUICK."""
+    """Return the workloads that are used in a place, such as FIRST or QUICK."""
     return tuple(workload for workload in WORKLOADS if where in workload.used)
 
 
 # -- which benchmarks a command runs ------------------------------------------------------------
 
-# Parameters that are measured only where this variable is set: 100,000 images, the largest sizes.
+# This variable has to be set to measure large parameters: 100,000 images, and the largest sizes.
 LARGE = "STORAGE_IMPL_LARGE"
 _LARGE = r"[( ](100000|200000|512)\)"
 
-# What the figures of a command need beside its workloads.
+# What a command needs to measure besides its workloads.
 _FURTHER = {
     QUICK: (
-        # Without 10,000 files: they took a minute of the four that the run has.
+        # Not with 10,000 files, which took one of the four minutes that the run has.
         rf"^floor\.(?!Memory|Png\.|PngFiles\.\w+\(10000)(?!.*{_LARGE})",
-        # Not those of stores that storage_impl lacks.
+        # Not the stores that storage_impl lacks.
         r"^plain_stores\.Plain(Read|One|Batches|Open)\."
         r"\w+\('(?!hdf5_growing|sqlite|npy|leveldb|feather|tiledb|zarr)(?!.* (1000|100000)\))",
     ),
@@ -352,13 +355,13 @@ _FURTHER = {
 
 
 def patterns(where: str) -> list[str]:
-    """Return what `asv run --bench` is told to measure, of one of these.
+    """Return the patterns that `asv run --bench` gets for a run.
 
     Parameters
     ----------
     where : str
-        QUICK, SWEEP, STORES or LOADERS; "full": what needs no further packages; "large": what is
-        measured only when asked for.
+        QUICK, SWEEP, STORES or LOADERS; "full" for everything that needs no further packages;
+        "large" for what is measured only on request.
     """
     if where == "large":
         return [rf"{_LARGE}|^calibration\."]
@@ -378,7 +381,7 @@ def _modules(where: str) -> list[str]:
 
 
 def _pattern(workload: Workload, where: str) -> str:
-    """Return a pattern of all benchmarks of the workload's class; the quick run has every count."""
+    """Return a pattern for the benchmarks of a workload's class; the quick run has every count."""
     group, parameters = workload.source.benchmark.rpartition(".")[0], workload.source.parameters
     if where == QUICK and list(workload.source.where) == ["count"]:
         return rf"^(?!.*{_LARGE}){re.escape(group)}\."

@@ -170,7 +170,7 @@ def test_points() -> None:
         "threads",
         "threads",
         "time",
-        "seconds an image",
+        "seconds per image",
         (Source("b", "read"),),
         panel="stores",
     )
@@ -504,7 +504,7 @@ def test_publish_results_of_no_images(publish: Any) -> None:
 def test_publish_where_asv_changed(publish: Any, index: str) -> None:
     """Where asv's index.html has another shape, publish says so; the page is there, unlinked."""
     site, printed = publish(index)
-    assert "asv's index.html is not as it was" in printed
+    assert "asv's index.html has changed" in printed
     assert (site / "index.html").read_text() == f"<ul>{index}</ul>"
     assert (site / "compare.html").exists()
 

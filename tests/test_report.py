@@ -237,7 +237,7 @@ def test_tables_of_groups() -> None:
     plain, encodings, stores = (
         table.split("\n\n", 1) for table in re.split(r"\n\n(?=Encodings|Plain)", text)
     )
-    assert plain[0].startswith("storage_impl over plain code. ")
+    assert plain[0].startswith("storage_impl relative to plain code. ")
     assert plain[1] == "           unit  lmdb\nShuffled  ratio  2.00"
     assert encodings[1] == (
         "          encoding  size  unit  lmdb    hdf5  files\n"

@@ -21,13 +21,13 @@ from report.workloads import (
 
 
 class Chart(NamedTuple):
-    """A chart, a line for each backend.
+    """A chart with a line for each backend.
 
     Attributes
     ----------
     id, title, caption : str
     x : str
-        The parameter along the x axis; the sources, if it is empty.
+        The parameter along the x axis; if it is empty, the sources are.
     label : str
         What the x axis is called.
     y : str
@@ -35,10 +35,10 @@ class Chart(NamedTuple):
     unit : str
     sources : tuple of Source
     panel : str
-        The parameter with a panel of its own for each value.
+        The parameter that has a panel for each of its values.
     against : tuple of Source and str, or None
-        What is along the x axis instead, measured with the same parameters, and its unit; each
-        point is named by its parameter `x`.
+        A source of figures for the x axis, in place of a parameter, and its unit. The figures are
+        measured with the same parameters. The name of each point is its parameter `x`.
     """
 
     id: str
@@ -83,8 +83,8 @@ SECTIONS = (
             Chart(
                 "single",
                 "One image",
-                "A call for each image, to or from a store that is open.",
-                *("", "", "time an image", PER_IMAGE),
+                "One call for each image, to or from an open store.",
+                *("", "", "time per image", PER_IMAGE),
                 (
                     Source("single_image.WriteOne.time_write", "write"),
                     Source(READ_ONE, "read"),
@@ -93,9 +93,9 @@ SECTIONS = (
             Chart(
                 "disk",
                 "Disk space",
-                "Of a store that one call wrote: allocated is what du counts, and apparent is "
-                "the sum of the files' lengths.",
-                *("count", "images", "bytes an image", BYTES_PER_IMAGE),
+                "The disk space of a store that one call wrote. Allocated is what du counts; "
+                "apparent is the sum of the files' lengths.",
+                *("count", "images", "bytes per image", BYTES_PER_IMAGE),
                 (
                     Source(BYTES["allocated"], "allocated"),
                     Source(BYTES["apparent"], "apparent"),
@@ -104,9 +104,9 @@ SECTIONS = (
             Chart(
                 "space",
                 "Time to read against disk space",
-                "10,000 images read by one call, and what the store takes on the disk: the "
-                "nearer to the lower left corner, the better.",
-                *("", "bytes an image", "time an image", PER_IMAGE),
+                "One call reads 10,000 images. The nearer a point is to the lower left corner, the "
+                "better.",
+                *("", "bytes per image", "time per image", PER_IMAGE),
                 (Source(READ_MANY, where=MANY),),
                 against=(Source(BYTES["allocated"], where=MANY), BYTES_PER_IMAGE),
             ),
@@ -119,7 +119,7 @@ SECTIONS = (
             Chart(
                 "encoding-read",
                 "Time to read, by encoding",
-                "6 MiB of pixels by one call, from a store that was read before.",
+                "One call reads 6 MiB of pixels, from a store that was read before.",
                 *("encoding", "encoding", "time", SECONDS),
                 (Source("encoding.EncodedRead.time_read_6mib"),),
                 panel="size",
@@ -127,7 +127,7 @@ SECTIONS = (
             Chart(
                 "encoding-write",
                 "Time to write, by encoding",
-                "6 MiB of pixels by one call, which encodes them; nothing is synced.",
+                "One call encodes 6 MiB of pixels and writes them; nothing is synced.",
                 *("encoding", "encoding", "time", SECONDS),
                 (Source("encoding.EncodedWrite.time_write_6mib"),),
                 panel="size",
@@ -135,8 +135,8 @@ SECTIONS = (
             Chart(
                 "encoding-space",
                 "Time to read against disk space, by encoding",
-                "6 MiB of pixels by one call, and what the store takes over the bytes of the "
-                "pixels: the nearer to the lower left corner, the better.",
+                "One call reads 6 MiB of pixels. The disk space is relative to the pixels. The "
+                "nearer a point is to the lower left corner, the better.",
                 *("encoding", "stored / raw", "time", SECONDS),
                 (Source("encoding.EncodedRead.time_read_6mib"),),
                 panel="size",
@@ -151,21 +151,21 @@ SECTIONS = (
             Chart(
                 "size-write",
                 "Time to write, by size",
-                "6 MiB of pixels by one call, whatever their size: the larger, the fewer images.",
+                "One call writes 6 MiB of pixels: fewer images, if they are larger.",
                 *("side", "pixels a side", "time", SECONDS),
                 (Source("image_size.WriteSize.time_write_6mib"),),
             ),
             Chart(
                 "size-read",
                 "Time to read, by size",
-                "6 MiB of pixels by one call, whatever their size: the larger, the fewer images.",
+                "One call reads 6 MiB of pixels: fewer images, if they are larger.",
                 *("side", "pixels a side", "time", SECONDS),
                 (Source("image_size.ReadSize.time_read_6mib"),),
             ),
             Chart(
                 "size-disk",
                 "Disk space, by size",
-                "What the store takes on the disk over the bytes of its pixels: 1 is raw.",
+                "The disk space of the store divided by the bytes of its pixels: 1 is raw.",
                 *("side", "pixels a side", "stored / raw", RATIO),
                 (Source("image_size.SizeOnDisk.track_ratio"),),
             ),
@@ -178,32 +178,33 @@ SECTIONS = (
             Chart(
                 "batches",
                 "Batches",
-                "Every one of 10,000 images once: neighbours, every nth, indices at random that "
-                "are sorted within a batch, or shuffled.",
-                *("order", "order", "time an image", PER_IMAGE),
+                "Each of 10,000 images once. Strided: every nth image. Sorted: chosen at random, "
+                "then sorted within each batch.",
+                *("order", "order", "time per image", PER_IMAGE),
                 (Source(READ_BATCHES),),
                 panel="batch",
             ),
             Chart(
                 "run",
-                "A run of neighbours",
-                "1,000 images from the middle of 10,000: by a slice, by a list of their "
-                "indices, or by a call for each.",
-                *("how", "asked for by", "time an image", PER_IMAGE),
+                "Consecutive images",
+                "1,000 images from the middle of 10,000: read with a slice, with a list of "
+                "indices, or with a call for each.",
+                *("how", "read with", "time per image", PER_IMAGE),
                 (Source("access_patterns.ReadRun.time_read_1000"),),
             ),
             Chart(
                 "folds",
                 "Folds",
-                "An epoch of 9 of 10 folds of 1,000 images, that are one store or ten.",
-                *("stores", "stores", "time an image", PER_IMAGE),
+                "An epoch of 9 of 10 folds of 1,000 images. The folds are in one store or in ten.",
+                *("stores", "stores", "time per image", PER_IMAGE),
                 (Source("access_patterns.ReadFolds.time_read_9000"),),
             ),
             Chart(
                 "latency",
                 "Latency of single reads",
-                "One image at random in 10,000: what half of the calls, 95% and 99% stay under.",
-                *("", "of the calls", "time an image", PER_IMAGE),
+                "A call reads one of 10,000 images at random: 50%, 95% and 99% of the calls take "
+                "no longer.",
+                *("", "of the calls", "time per image", PER_IMAGE),
                 (
                     Source("access_patterns.Latency.track_p50", "50%"),
                     Source("access_patterns.Latency.track_p95", "95%"),
@@ -213,7 +214,7 @@ SECTIONS = (
             Chart(
                 "labels",
                 "Labels alone",
-                "One call reads all labels, and touches no image.",
+                "One call reads all labels, and no image.",
                 *("count", "images", "time", SECONDS),
                 (Source("access_patterns.ReadLabels.time_read"),),
             ),
@@ -226,32 +227,32 @@ SECTIONS = (
             Chart(
                 "threads",
                 "Threads",
-                "The same images read by more threads, from one store object or one for each.",
-                *("threads", "threads", "time an image", PER_IMAGE),
+                "Threads share the same images, and read from one store object or from their own.",
+                *("threads", "threads", "time per image", PER_IMAGE),
                 (Source("concurrency.ReadThreads.time_read_5000"),),
                 panel="stores",
             ),
             Chart(
                 "processes",
                 "Processes",
-                "The same images read by more processes, by how Python starts them.",
-                *("processes", "processes", "time an image", PER_IMAGE),
+                "Processes share the same images. Python starts the processes in three ways.",
+                *("processes", "processes", "time per image", PER_IMAGE),
                 (Source(READ_PROCESSES),),
                 panel="start",
             ),
             Chart(
                 "cpu",
                 "CPU time of the processes",
-                "What all of them took together, user and system, for the same images.",
-                *("processes", "processes", "CPU time an image", PER_IMAGE),
+                "The CPU time of all processes together, user and system, for the same images.",
+                *("processes", "processes", "CPU time per image", PER_IMAGE),
                 (Source("concurrency.ReadProcesses.track_cpu_5000"),),
                 panel="start",
             ),
             Chart(
                 "own-stores",
                 "One store for all, or a store for each",
-                "The same images read by processes that were forked.",
-                *("processes", "processes", "time an image", PER_IMAGE),
+                "Forked processes share the same images.",
+                *("processes", "processes", "time per image", PER_IMAGE),
                 (
                     Source(READ_PROCESSES, "one store", {"start": "fork"}),
                     Source("concurrency.ReadOwnStores.time_read_5000", "a store each"),
@@ -260,22 +261,22 @@ SECTIONS = (
             Chart(
                 "starting",
                 "Starting a process",
-                "From a store that is open to its first image in a process that was not there.",
+                "A new process starts, and reads the first image of an open store.",
                 *("start", "start", "time", SECONDS),
                 (Source("concurrency.StartProcess.time_start"),),
             ),
             Chart(
                 "beside",
                 "Beside a writer",
-                "Reading while no other process, or one, appends to the same store.",
-                *("writers", "writers", "time an image", PER_IMAGE),
+                "Reads while another process appends to the same store, or while none does.",
+                *("writers", "writers", "time per image", PER_IMAGE),
                 (Source("concurrency.ReadBesideWriter.time_read_25000"),),
             ),
             Chart(
                 "writers",
                 "Several writers",
-                "The same images written by more processes, each into a store of its own.",
-                *("writers", "writers", "time an image", PER_IMAGE),
+                "Processes share the same images, and each writes its part into its own store.",
+                *("writers", "writers", "time per image", PER_IMAGE),
                 (Source("concurrency.WriteSeveral.time_write_2000"),),
             ),
         ),
@@ -287,8 +288,8 @@ SECTIONS = (
             Chart(
                 "cold-many",
                 "Read all",
-                "Cold, a store is opened and read by one call, with nothing of it in the page "
-                "cache. Warm, it is open and was read before.",
+                "Cold: the store is opened and read by one call, with nothing of it in the page "
+                "cache. Warm: it is open and was read before.",
                 *("count", "images", "time", SECONDS),
                 (
                     Source("cold_cache.ColdAll.time_open_read", "cold"),
@@ -299,9 +300,9 @@ SECTIONS = (
             Chart(
                 "cold-one",
                 "Read one",
-                "Cold, the store is opened for it, with nothing of it in the page cache. Warm, it "
-                "is open and was read before.",
-                *("", "page cache", "time an image", PER_IMAGE),
+                "Cold: the store is opened and one image read, with nothing of it in the page "
+                "cache. Warm: it is open and was read before.",
+                *("", "page cache", "time per image", PER_IMAGE),
                 (
                     Source("cold_cache.ColdOne.time_open_read", "cold"),
                     Source(READ_ONE, "warm"),
@@ -326,9 +327,9 @@ SECTIONS = (
             Chart(
                 "durable-one",
                 "Image by image",
-                "A call for each image. What is durable is on the disk when the call returns; "
-                "what is not is there when the store is closed.",
-                *("durable", "durable", "time an image", PER_IMAGE),
+                "One call for each image. Durable images are on the disk when the call returns, "
+                "others when the store is closed.",
+                *("durable", "durable", "time per image", PER_IMAGE),
                 (
                     Source("durability.OneByOne.time_write_100", "calls alone"),
                     Source("durability.OneByOne.time_write_100_close", "and close"),
@@ -337,8 +338,8 @@ SECTIONS = (
             Chart(
                 "durable-batches",
                 "In batches of 100",
-                "The same with a call for each 100 images.",
-                *("durable", "durable", "time an image", PER_IMAGE),
+                "The same, with one call for every 100 images.",
+                *("durable", "durable", "time per image", PER_IMAGE),
                 (
                     Source("durability.WriteBatches.time_write_500", "calls alone"),
                     Source("durability.WriteBatches.time_write_500_close", "and close"),
@@ -353,14 +354,14 @@ SECTIONS = (
             Chart(
                 "append",
                 "Append",
-                "1,000 images added to a store that holds some.",
-                *("held", "images held", "time an image", PER_IMAGE),
+                "One call adds 1,000 images to a store that is empty or holds 10,000.",
+                *("held", "images held", "time per image", PER_IMAGE),
                 (Source("growth.Append.time_append_1000"),),
             ),
             Chart(
                 "amplification",
                 "Bytes written",
-                "What went to the disk over what was given to write, by how it was given.",
+                "Bytes sent to the disk divided by bytes given, by how many images a call writes.",
                 *("calls", "written by", "written / given", RATIO),
                 (Source("growth.WriteAmplification.track_written"),),
             ),

@@ -1,7 +1,7 @@
-"""The page compare.html beside asv's own: the backends side by side, from the stored results.
+"""The page compare.html, which shows the backends side by side, from the stored results.
 
-asv calls `Compare.publish` when it has made its own site. The page has no server to ask: what it
-shows is in scripts that it loads, one for each file of results.
+asv calls `Compare.publish` when it has made its own site. The page works without a server: it loads
+its data from scripts, such as one for each file of results.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ class Compare(OutputPublisher):  # type: ignore[misc]  # asv comes without type 
         graphs: object,
         revisions: Mapping[str, int],
     ) -> None:
-        """Make the page; whatever fails, asv's own site is left complete.
+        """Make the page; if that fails, asv's own site is still complete.
 
         Parameters
         ----------
@@ -58,7 +58,7 @@ class Compare(OutputPublisher):  # type: ignore[misc]  # asv comes without type 
             results = (
                 result
                 for result in read_all(conf.results_dir, shown(benchmarks))
-                # Not those of the calibration alone: a page opened on them would be empty.
+                # Not results of the calibration alone: a page that shows them would be empty.
                 if result.commit in revisions and result.datasets
             )
             tags = {commit: tag for tag, commit in repo.get_tags().items()}
@@ -71,11 +71,11 @@ class Compare(OutputPublisher):  # type: ignore[misc]  # asv comes without type 
                 shutil.rmtree(made, ignore_errors=True)
             (site / "compare.html").unlink(missing_ok=True)
             cause = f"{type(error).__name__}: {error}"
-            log.warning(f"The site has no compare.html, since making it failed: {cause}")
+            log.warning(f"The site has no compare.html, because making it failed: {cause}")
 
 
 def shown(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the benchmarks that the page shows, their floors and plain code: there are more."""
+    """Return the benchmarks that the page needs: those it shows, their floors and plain code."""
     wanted = names()
     measured = [known for name, known in benchmarks.items() if name in wanted]
     wanted.update(floor for known in measured for floor in known.get("floors", {}).values())
@@ -89,8 +89,8 @@ def link(index: Path) -> None:
     text = index.read_text(encoding="utf-8")
     if text.count(ANCHOR) != 1:
         log.warning(
-            "asv's index.html is not as it was: no link to compare.html was put into it; "
-            "the page is there."
+            "asv's index.html has changed, so it got no link to compare.html: open compare.html "
+            "itself, which is complete."
         )
         return
     new = index.with_suffix(".new")
@@ -112,13 +112,13 @@ def build(
     ----------
     directory : Path
     results : iterable of Result
-        Those of one machine and commit one after another.
+        The results of one machine and commit come one after another.
     benchmarks : dict
-        What asv knows of them, by name.
+        What asv knows about them, by name.
     project : str
-        Its name.
+        The name of the project.
     tags : dict of str to str
-        By commit.
+        The tag of a commit, if it has one.
     revisions : dict of str to int
         The place of each commit in the history.
     """
@@ -129,7 +129,7 @@ def build(
     library = plotly()
     if library is None:
         log.warning(
-            "compare.html has tables and no charts: plotly is missing (pip install plotly)."
+            "compare.html has tables but no charts, because plotly is missing: pip install plotly."
         )
     else:
         shutil.copyfile(library, directory / library.name)
@@ -158,7 +158,7 @@ def build(
 
 
 def plotly() -> Path | None:
-    """Return the script that draws, as the Python package plotly ships it."""
+    """Return the script that draws the charts, from the Python package plotly."""
     found = importlib.util.find_spec("plotly")
     for place in (found and found.submodule_search_locations) or ():
         path = Path(place, "package_data", "plotly.min.js")
@@ -171,7 +171,7 @@ def plotly() -> Path | None:
 
 
 def identity(*names: str) -> str:
-    """Return what names a file of data; names of machines are no names of files."""
+    """Return the name of a file of data; a machine's name may not be the name of a file."""
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
 
 
@@ -197,7 +197,7 @@ def backends(benchmarks: Mapping[str, Any]) -> list[str]:
 
 
 class Index:
-    """What there is to choose from."""
+    """What the reader of the page can choose from."""
 
     def __init__(self) -> None:
         self.commits: dict[str, int] = {}
@@ -214,7 +214,7 @@ class Index:
         environment = machine["environments"].setdefault(
             result.environment, {"versions": result.versions, "results": {}}
         )
-        # By dataset, how many charts have figures: the page opens where most of them do.
+        # For each dataset, how many charts have figures: the page opens where most of them do.
         environment["results"][result.commit] = {
             name: sum(map(bool, dataset["charts"].values()))
             for name, dataset in page["datasets"].items()
@@ -226,7 +226,7 @@ class Index:
         return {commit: position for position, commit in enumerate(commits)}
 
     def content(self, project: str, backends: list[str], tags: Mapping[str, str]) -> dict[str, Any]:
-        """Return all of it for the page: the commits oldest first."""
+        """Return all choices for the page; the oldest commit is the first."""
         place = self.places()
         datasets = sorted(self.datasets)
         return {
@@ -280,7 +280,7 @@ class Index:
 
 
 def rows(group: str) -> list[dict[str, str]]:
-    """Return what the page says of the rows of a group."""
+    """Return what the page says about the rows of a group."""
     return [
         {name: getattr(workload, name) for name in ("id", "title", "what", "unit")}
         for workload in used_in(group)
@@ -288,7 +288,7 @@ def rows(group: str) -> list[dict[str, str]]:
 
 
 def described(chart: Chart) -> dict[str, Any]:
-    """Return what the page says of a chart, whatever its figures are."""
+    """Return what the page says about a chart, without its figures."""
     words = {name: value for name, value in chart._asdict().items() if name != "sources"}
     words["against"] = chart.against and chart.against[1]
     return {**words, "benchmarks": [source.benchmark for source in chart.sources]}

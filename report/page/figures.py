@@ -1,7 +1,7 @@
 """The figures of the page: what each workload costs, the points of the charts, and what changed.
 
-What is written for the page are lists, since there are many: a cost is a value, the ends of its
-interval and the number of samples; or the word "failed" or "not run" alone.
+The data of the page is in lists, which take little space. A cost is a list of a value, the ends of
+its interval and the number of samples, or of only the word "failed" or "not run".
 """
 
 import math
@@ -15,7 +15,7 @@ from report.page.charts import SECTIONS, Chart
 from report.results import BUNDLED, ENOUGH, Benchmark, Figure, Result, cells_of
 from report.workloads import CALIBRATION, FIRST, GROUPS, Group, Source, Workload, used_in
 
-FACTOR = 1.1  # from which on asv compare calls a difference a change
+FACTOR = 1.1  # the smallest factor that asv compare calls a change
 FACTS = (*BUNDLED, "file system", "page cache", "kernel")  # in this order
 
 Measured = Mapping[str, Benchmark]
@@ -47,7 +47,7 @@ def page_of(result: Result) -> dict[str, Any]:
 
 
 def calibration(result: Result) -> dict[str, float]:
-    """Return how many seconds the fixed loads took, of those that were measured."""
+    """Return how many seconds the fixed loads took, if they were measured."""
     return {
         name: rounded(value)
         for name, benchmark in CALIBRATION.items()
@@ -58,7 +58,7 @@ def calibration(result: Result) -> dict[str, float]:
 
 
 def points(chart: Chart, measured: Measured) -> Iterator[list[Any]]:
-    """Return the points of a chart: panel, line, backend, x, and the cost."""
+    """Yield the points of a chart: panel, line, backend, x, and the cost."""
     each = chart.unit in (workloads.PER_IMAGE, workloads.BYTES_PER_IMAGE)
     for source in chart.sources:
         for parameters, images, figure in chosen(source, measured):
@@ -107,12 +107,12 @@ def rows(group: Group, measured: Measured) -> list[list[Any]]:
 
 
 def columns_beside(workload: Workload) -> set[str]:
-    """Return the columns that are no stores: they are shown, and not ranked."""
+    """Return the columns that are not stores: they are shown, but not ranked."""
     return {source.line for source in workload.beside}
 
 
 def chosen(source: Source, measured: Measured) -> Iterator[tuple[dict[str, Any], int, Figure]]:
-    """Return the figures of a source, each with its parameters and how many images it is of."""
+    """Yield the figures of a source, each with its parameters and its number of images."""
     benchmark = measured.get(source.benchmark)
     if benchmark is None:
         return
@@ -133,7 +133,7 @@ def said(value: Any) -> str | int | float:
 
 
 def cost(figure: Figure, images: int) -> list[Any]:
-    """Return value, low, high and number of samples; a word for a value that there is none of."""
+    """Return value, low, high and number of samples; only a word if there is no value."""
     if figure.value is None:
         return ["failed"]
     if math.isnan(figure.value):
@@ -145,12 +145,12 @@ def cost(figure: Figure, images: int) -> list[Any]:
 
 
 def rounded(value: float) -> float:
-    """Return six digits of a number: more than any figure is good for."""
+    """Return a number with six digits: more than the precision of any figure."""
     return float(f"{value:.6g}")
 
 
 def verdict(workload: Workload, measured: Measured) -> dict[str, dict[str, Any]]:
-    """Return by backend what a workload costs, and how it compares with the best."""
+    """Return for each backend what a workload costs, and how it compares with the best."""
     cells: dict[str, dict[str, Any]] = {}
     found: dict[str, tuple[float, Figure]] = {}
     for parameters, images, figure in chosen(workload.source, measured):
@@ -167,18 +167,19 @@ def verdict(workload: Workload, measured: Measured) -> dict[str, dict[str, Any]]
 
 
 def judged(found: Mapping[str, tuple[float, Figure]]) -> dict[str, str]:
-    """Return by backend how its cost compares with the lowest.
+    """Return for each backend how its cost compares with the lowest.
 
     Parameters
     ----------
     found : dict
-        By backend, the cost of an image and the figure that it is taken from.
+        For each backend, the cost of an image and the figure that it is taken from.
 
     Returns
     -------
     dict of str to str
-        "best" is told apart from all others, and "worse" from the lowest; "close" is not, and
-        "few" has too few samples. "same" is counted and equal; "only" has nothing beside it.
+        "best" differs from all others, and "worse" differs from the lowest. "close" does not differ
+        from the lowest, and "few" has too few samples to tell. "same" is counted and equal. "only"
+        is the only one that was measured.
     """
     if not found:
         return {}
@@ -195,11 +196,11 @@ def judged(found: Mapping[str, tuple[float, Figure]]) -> dict[str, str]:
 
 
 def compared(figure: Figure, lowest: Figure, factor: float) -> str:
-    """Return how a figure compares with the lowest, which it is `factor` times of."""
+    """Return how a figure compares with the lowest; it is `factor` times as large."""
     differs = figure.differs(lowest)
     if not figure.varies:
         return "worse" if differs else "same"
-    if differs and not factor < FACTOR:  # two runs of the same code differ by as much
+    if differs and not factor < FACTOR:  # two runs of the same code can differ by up to that
         return "worse"
     enough = min(figure.repeat or 0, lowest.repeat or 0) >= ENOUGH
     return "close" if enough else "few"
@@ -212,7 +213,7 @@ def floor_of(
     images: int,
     measured: Measured,
 ) -> float | None:
-    """Return what an image costs at least, if that was measured."""
+    """Return the floor of the cost of an image, if it was measured."""
     source = workload.floors or workload.source
     benchmark = measured.get(source.benchmark)
     floor = measured.get(benchmark.known.get("floors", {}).get(backend, "") if benchmark else "")
@@ -225,12 +226,12 @@ def floor_of(
 
 
 def versions_of(results: list[Result]) -> dict[str, Any]:
-    """Return what the environments of one machine and commit measured, by the library varied.
+    """Return what the environments of one machine and commit measured, by library.
 
-    For each dataset and library: groups of environments that differ in that library alone,
-    the largest first. Of each, by workload and backend, a point for each version: what changed
-    from the last version before it that has a figure, and the figure. What changed is a factor
-    and the place of that version; None where nothing did.
+    For each dataset and library there are groups of environments that differ only in that library,
+    the largest first. A group has, for each workload and backend, a point for each version: the
+    change and the cost. The change is a factor and the place of the version that it is relative to,
+    which is the last one before with a figure. It is None if nothing changed.
     """
     content: dict[str, Any] = {}
     for dataset in sorted({name for result in results for name in result.datasets}):
@@ -242,7 +243,7 @@ def versions_of(results: list[Result]) -> dict[str, Any]:
 
 
 def groups(library: str, results: list[Result], dataset: str) -> Iterator[dict[str, Any]]:
-    """Return the groups of results that differ in the version of this library alone."""
+    """Yield the groups of results that differ only in the version of this library."""
     alike: dict[tuple[tuple[str, str], ...], dict[str, Result]] = {}
     for result in results:
         others = tuple(sorted(item for item in result.versions.items() if item[0] != library))
@@ -261,7 +262,7 @@ def groups(library: str, results: list[Result], dataset: str) -> Iterator[dict[s
 
 
 def release(version: str) -> tuple[bool, Any]:
-    """Return what orders versions; a word that is none comes last."""
+    """Return a key to sort versions; text that is not a version comes last."""
     try:
         return False, Version(version)
     except InvalidVersion:
@@ -269,7 +270,7 @@ def release(version: str) -> tuple[bool, Any]:
 
 
 def lines(workload: Workload, measured: Sequence[Measured]) -> dict[str, list[list[Any] | None]]:
-    """Return by backend a point for each of several measurements, and what changed."""
+    """Return for each backend a point for each of several measurements, with the change."""
     found = [
         {
             str(parameters["backend"]): (images, figure)
@@ -284,7 +285,7 @@ def lines(workload: Workload, measured: Sequence[Measured]) -> dict[str, list[li
 
 
 def line(cells: Iterable[tuple[int, Figure] | None]) -> Iterator[list[Any] | None]:
-    """Return the points of a backend, each compared with the last before that has a figure."""
+    """Yield the points of a backend, each compared with the last one before with a figure."""
     last: tuple[int, Figure] | None = None
     for place, cell in enumerate(cells):
         if cell is None:

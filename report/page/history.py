@@ -8,14 +8,14 @@ from report.page.figures import calibration, chosen, cost, rounded
 from report.results import Benchmark, Result
 from report.workloads import FIRST, INSTRUCTIONS, PLAIN, Source, Workload, used_in
 
-# The commits in which changes are looked for, the newest: the work grows with their square.
+# How many of the newest commits are searched for changes: the work grows with the square.
 LATEST = 200
 
 TIMES, COUNTS = "times", "counts"
 
 
 def sources(workload: Workload) -> dict[str, Source]:
-    """Return where the figures of a workload come from: those of the table, and counted ones."""
+    """Return the sources of a workload's figures: the one of the table, and the counted one."""
     found = {TIMES: workload.source}
     if workload.counted:
         found[COUNTS] = Source(INSTRUCTIONS, where={"operation": workload.counted})
@@ -23,14 +23,14 @@ def sources(workload: Workload) -> dict[str, Source]:
 
 
 def plain_of(workload: Workload, measured: Mapping[str, Benchmark]) -> Source | None:
-    """Return where the figures of plain code for a workload come from, if there are such."""
+    """Return the source of a workload's figures of plain code, if there is one."""
     ours = measured.get(workload.source.benchmark)
     name = ours.known.get("plain") if ours and workload in used_in(PLAIN) else None
     return Source(name, where=workload.source.where) if name else None
 
 
 def part(result: Result) -> Result:
-    """Return what is shown over time of a result: that of all commits is in memory at once."""
+    """Return only what is shown over time: the results of all commits are in memory at once."""
     wanted: dict[str, list[Mapping[str, Any]]] = {}
     for workload in used_in(FIRST):
         for source in sources(workload).values():
@@ -83,7 +83,7 @@ def over_time(
     found : iterable of Change
         Of all environments.
     place : dict of str to int
-        What the page calls a commit.
+        The number that the page gives each commit.
     """
     results = sorted(results, key=lambda result: place[result.commit])
     content: dict[str, Any] = {}
@@ -127,7 +127,7 @@ def lines(
     results: Iterable[Result],
     place: Mapping[str, int],
 ) -> dict[str, list[list[Any]]]:
-    """Return by backend the figures: the place of the commit, and the cost."""
+    """Return the figures of each backend: the place of the commit, and the cost."""
     each = workload.unit != "seconds" and source.benchmark != INSTRUCTIONS
     found: dict[str, list[list[Any]]] = {}
     for result in results:
@@ -141,7 +141,7 @@ def lines(
 def plain_lines(
     workload: Workload, dataset: str, results: Sequence[Result], place: Mapping[str, int]
 ) -> dict[str, list[list[Any]]]:
-    """Return the same of plain code, for the stores that the backends are of."""
+    """Return the same for plain code, for the stores that have a backend."""
     plain = (plain_of(workload, result.datasets[dataset]) for result in reversed(results))
     source = next(filter(None, plain), None)
     found = lines(workload, source, dataset, results, place) if source else {}
@@ -150,7 +150,7 @@ def plain_lines(
 
 
 def shown_as(change: Change) -> Iterator[tuple[str, str]]:
-    """Return the workloads of the page that a change is of, and in which of their figures."""
+    """Yield the workloads of the page that a change affects, and whether in times or counts."""
     for workload in used_in(FIRST):
         for kind, source in sources(workload).items():
             if source.benchmark == change.benchmark and (
@@ -166,5 +166,5 @@ def as_json(change: Change) -> dict[str, Any]:
 
 
 def factor(change: Change) -> float | None:
-    """Return what a figure was multiplied by; None where nothing became something."""
+    """Return the factor of a change; None if the figure was 0 before."""
     return rounded(change.factor) if change.before else None

@@ -509,7 +509,7 @@ def test_tables(visits: Visits, stored: Stored) -> None:
     ours, plain = file.cost("read", "lmdb"), file.value("plain_stores.PlainRead.time_read", PLAIN)
     shown = float(verdict(page)["read", "lmdb"]["value"])
     assert shown == pytest.approx(ours / (plain / 10_000), rel=1e-4)
-    assert "storage_impl over plain code" in page.inner_text("#verdict")
+    assert "storage_impl relative to plain code" in page.inner_text("#verdict")
     choose(page, "table", "encodings")
     choose(page, "encoding", "jpeg")
     choose(page, "size", "256")

@@ -1,8 +1,8 @@
 "use strict";
 
-// Draws the page from the scripts in compare/data. Each puts its data into window.compareData:
-// there is no fetch, since the page opens without a server. All names come from files of results:
-// they go into the document as text, and to Plotly through plain().
+// Draws the page from the scripts in compare/data. Each script puts its data into
+// window.compareData: fetch would need a server, and the page opens without one. All names come
+// from files of results: they go into the document as text, and to Plotly through plain().
 
 const COLOURS = ["#d55e00", "#0072b2", "#009e73", "#b5651d", "#8b6bb8", "#a04a78"];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "star"];
@@ -13,8 +13,8 @@ const SHAPES = [
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const UNITS = {
   "seconds": "time",
-  "seconds an image": "time",
-  "bytes an image": "size",
+  "seconds per image": "time",
+  "bytes per image": "size",
   "ratio": "ratio",
   "count": "count",
 };
@@ -32,22 +32,22 @@ const VERDICTS = {
   only: ["the only one", "none"],
   few: ["too few samples", "none"],
 };
-const COMPLETE = 0.6; // part of the charts that a result has, if it is no partial one
+const COMPLETE = 0.6; // a result with less than this part of the charts is a partial one
 const CONTROLS = ["machine", "dataset", "environment", "commit", "table", "library", "workload",
   "over", "figures"];
 
-// The choices that draw a part of the page anew, and not all of it.
+// The choices that redraw only a part of the page.
 const CHOICES = ["table", "encoding", "size", "workers"]; // of the table on top
 const REDRAWN = [...CHOICES, "scale", "library", "workload", "over", "figures"];
 
 let index;
 let current; // what is chosen, once all of it is drawn
-let address = ""; // the part of it after "#" for which the page is drawn
-let drawings = []; // of what is shown: plot, chart, points
-const waiting = new Map(); // the same of figures that are drawn when they are scrolled to
-let turn = 0; // of drawing the page anew: what an earlier one asked for may arrive late
+let address = ""; // the part of the URL after "#" for which the page is drawn
+let drawings = []; // of the charts that are drawn: plot, chart, points
+const waiting = new Map(); // the same of charts that are drawn when they are scrolled to
+let turn = 0; // how often the page was redrawn: data for an earlier turn may arrive late
 
-// -- small things ------------------------------------------------------------------------------
+// -- helpers -----------------------------------------------------------------------------------
 
 const byId = (id) => document.getElementById(id);
 
@@ -63,7 +63,7 @@ function element(tag, attributes = {}, ...children) {
 
 const notice = (text) => element("p", { class: "notice" }, text);
 
-// Plotly reads text as a little HTML.
+// Plotly interprets some HTML in text.
 const plain = (text) =>
   String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
@@ -89,7 +89,7 @@ function amount(value, unit, [factor, name] = unitFor(value, UNITS[unit])) {
 
 const readable = (value) =>
   (typeof value === "number" ? value.toLocaleString("en") : String(value));
-// The names of the backends are those of formats.
+// Backends have the names of formats, which are written in capitals.
 const shown = (backend) =>
   (index.backends.includes(backend) ? backend.toUpperCase() : String(backend));
 const sampled = (number) => `${number} ${number === 1 ? "sample" : "samples"}`;
@@ -134,7 +134,7 @@ function choose(changes) {
   go({ ...want, ...changes });
 }
 
-// An address that names anything names all: the link shows the same when there are newer results.
+// An address with any choice gets all choices, so that a link shows the same after newer results.
 function complete(choices) {
   if (!location.hash || location.hash !== address) return; // or another choice was made meanwhile
   history.replaceState(null, "", `#${new URLSearchParams({ ...wanted(), ...choices })}`);
@@ -149,7 +149,7 @@ const completeView = ({ machine, dataset, environment, row }) => complete({
   scale: scaleOf(wanted()),
 });
 
-// What there is of a machine: a row for each environment and commit.
+// The results of a machine: a row for each environment and commit.
 const rowsOf = (machine) =>
   machine.environments.flatMap((environment) =>
     environment.results.map(([place, key, charts]) => ({
@@ -161,7 +161,7 @@ const rowsOf = (machine) =>
       charts: (dataset) => charts[index.datasets.indexOf(dataset)] ?? 0,
     })));
 
-// In how many libraries an environment has the newest version of all.
+// For how many libraries an environment has the newest version.
 function newness(environments) {
   const names = unique(environments.flatMap(({ versions }) => Object.keys(versions)));
   const newest = Object.fromEntries(names.map((name) =>
@@ -170,7 +170,7 @@ function newness(environments) {
     names.filter((name) => environment.versions[name] === newest[name]).length;
 }
 
-// What is shown: what is wanted where it is there, and else the newest.
+// What to show: each choice that is wanted if it exists, and otherwise the newest.
 function resolve(want) {
   const newestOf = (rows) => rows.reduce((a, b) => (b.place > a.place ? b : a));
   const machine = index.machines.find(({ name }) => name === want.machine) ??
@@ -181,7 +181,7 @@ function resolve(want) {
   rows = rows.filter((row) => row.datasets.includes(dataset));
   const environments = unique(rows.map((row) => row.environment));
   const score = newness(environments);
-  // The newest commit of which most is measured, of what was ever measured.
+  // The newest commit that has at least COMPLETE of the charts of the commit that has the most.
   const most = Math.max(...rows.map((row) => row.charts(dataset)));
   const isPartial = (row) => row.charts(dataset) < COMPLETE * most;
   const { place } = newestOf(rows.filter((row) => !isPartial(row)));
@@ -200,7 +200,7 @@ function fill(id, options, value) {
   byId(id).value = value;
 }
 
-// Says of environments only in what they differ.
+// Names environments only by what differs between them.
 function environmentNames(environments) {
   const names = unique(environments.flatMap(({ versions }) => Object.keys(versions))).sort();
   const varied = names.filter((name) =>
@@ -218,7 +218,7 @@ function commitName({ hash, date, tag }) {
 
 function csvCell(value) {
   const text = value === null || value === undefined ? "" : String(value);
-  // A spreadsheet takes text for a formula that begins so.
+  // A spreadsheet treats text that begins like this as a formula.
   const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
@@ -253,7 +253,7 @@ function downloads(id, choice, unit, columns, rows) {
   return element("p", { class: "downloads" }, ...links);
 }
 
-// What was made before is shown no more.
+// Frees what was made for a place that is about to be redrawn.
 function forget(place) {
   for (const link of place.querySelectorAll("a.download")) URL.revokeObjectURL(link.href);
   for (const plot of place.querySelectorAll(".plot")) window.Plotly?.purge(plot);
@@ -332,22 +332,22 @@ function summary(workload, cells) {
   const [next, second] = others[0];
   const factor = second.cost[0] / first.cost[0];
   const [, less] = comparatives(workload.unit);
-  if (!Number.isFinite(factor)) return `${shown(best)}: nothing.`;
+  if (!Number.isFinite(factor)) return `${shown(best)} costs nothing.`;
   return `${shown(best)} ${difference(factor)} ${less} than ${shown(next)}.`;
 }
 
-// What more and less of a unit are called.
+// The words for more and less of a unit.
 const comparatives = (unit) =>
   ({ size: ["larger", "smaller"], ratio: ["larger", "smaller"] }[UNITS[unit]] ??
     ["slower", "faster"]);
 
-// A factor above 1 in words: a few per cent of the larger one, or how many times.
+// A factor above 1 in words: a percentage of the larger value below 1.5, and else a factor.
 const difference = (factor) =>
   (factor < 1.5 ? `${Number((100 - 100 / factor).toPrecision(2))}%` : `${times(factor)}×`);
 
 function verdictCell(workload, backend, found, scale) {
   const attributes = { "data-backend": backend };
-  if (!found && !index.backends.includes(backend)) { // a column that is of some rows alone
+  if (!found && !index.backends.includes(backend)) { // a column that only some rows have
     return element("td", attributes, element("span", { class: "none" }, "–"));
   }
   if (!found || typeof found.cost[0] !== "number") {
@@ -375,7 +375,7 @@ function verdictCell(workload, backend, found, scale) {
     found.verdict === "few" ? ` ${sampled(samples)}` : ` ${word}`));
 }
 
-// The rows of a group as `verdict` has those of the first: by workload and column.
+// The cells of a group by workload and column, as `verdict` has those of the first group.
 function cellsOf(group, result, want) {
   if (group.id === index.groups[0].id) return [result.verdict, []];
   const found = result.tables[group.id];
@@ -420,7 +420,7 @@ function drawVerdict(choice, want) {
     const cells = verdict[workload.id];
     const costs = Object.values(cells).map(({ cost: [value] }) => value)
       .filter((value) => typeof value === "number");
-    // One unit in a row, so that its figures can be compared at a glance.
+    // One unit for each row, so that its figures can be compared at a glance.
     const scale = costs.length ? unitFor(Math.min(...costs) * 10, UNITS[workload.unit]) : undefined;
     return element("tr", { "data-workload": workload.id },
       element("th", { scope: "row" }, workload.title, element("small", {}, workload.what)),
@@ -446,7 +446,7 @@ function drawVerdict(choice, want) {
       const [value, low = null, high = null, samples = null] = cost;
       return [id, backend, unit, value, low, high, samples, floor, word];
     }));
-  const links = downloads(first ? "verdict" : group.id, choice, "as the column says", names, rows);
+  const links = downloads(first ? "verdict" : group.id, choice, "see column unit", names, rows);
   forget(byId("verdict"));
   byId("verdict").querySelector(".downloads").replaceWith(links);
   if (first) drawSince(choice.history);
@@ -456,18 +456,18 @@ function drawVerdict(choice, want) {
 
 const FIGURES = { times: "time or bytes", counts: "instructions" };
 const WINDOW = 10; // commits that are "lately"
-const SHOWN = 8; // commits of the list of changes, before it is opened
+const SHOWN = 8; // commits in the list of changes before it is expanded
 
 const changeOf = ([workload, kind, backend, place, factor, elsewhere]) =>
   ({ workload, kind, backend, place, factor, elsewhere });
 
 const hashOf = (place) => index.commits[place].hash.slice(0, 8);
 
-// "LMDB 20% slower", whatever was measured.
+// A change in words, for example "LMDB 20% slower".
 function changeWords(workload, { kind, backend, factor }) {
   const [more, less] = kind === "counts" ? ["more instructions", "fewer instructions"] :
     comparatives(workload.unit);
-  if (factor === null) return `${shown(backend)} more than nothing`;
+  if (factor === null) return `${shown(backend)} up from 0`;
   const size = factor >= 1.5 || factor <= 1 / 1.5 ? `${times(Math.max(factor, 1 / factor))}×` :
     `${Number((Math.abs(factor - 1) * 100).toPrecision(2))}%`;
   return `${shown(backend)} ${size} ${factor > 1 ? more : less}`;
@@ -488,7 +488,7 @@ function changeLink(workload, change, text) {
 function sparkline(backend, points) {
   const values = points.map(([, value]) => Math.log(value));
   const low = Math.min(...values);
-  const high = Math.max(...values, low + Math.log(1.2)); // noise is not drawn as tall as a change
+  const high = Math.max(...values, low + Math.log(1.2)); // draws noise lower than a change
   const at = (value, place) =>
     `${(60 * place / (values.length - 1) + 2).toFixed(1)} ${(16 - 14 * (value - low) / (high - low)).toFixed(1)}`;
   return svg("svg", { "viewBox": "0 0 64 18", "class": "spark", "aria-hidden": "true" },
@@ -522,7 +522,9 @@ function drawSince(history) {
 
 // Which backend for what, and whether anything got slower: one line.
 function answer(verdict, history) {
-  const questions = { read: "Reading in order", shuffled: "Shuffled batches", disk: "Little disk" };
+  const questions = {
+    read: "Reading in order", shuffled: "Shuffled batches", disk: "Least disk space",
+  };
   const parts = Object.entries(questions).map(([id, question]) => {
     const cells = Object.entries(verdict[id] ?? {}).filter(([, cell]) => cell.verdict)
       .sort(([, a], [, b]) => a.cost[0] - b.cost[0]);
@@ -570,7 +572,7 @@ function drawChanges(history) {
   });
   body.replaceChildren(
     rows.length ? element("ul", {}, ...rows.slice(0, SHOWN)) :
-      element("p", { class: "caption" }, "No commit changed these workloads beyond noise."),
+      element("p", { class: "caption" }, "No commit changed these workloads by more than noise."),
     ...(rows.length > SHOWN ? [element("details", {},
       element("summary", {}, `${rows.length - SHOWN} earlier commits`),
       element("ul", {}, ...rows.slice(SHOWN)))] : []),
@@ -608,12 +610,12 @@ function drawTime(choice, want, history) {
     title: `${workload.title} over ${places.length} ${places.length === 1 ? "commit" : "commits"}`,
     caption: `${workload.what[0].toUpperCase()}${workload.what.slice(1)}. ` +
       (calibration.length ? "The grey line at the bottom is the calibration of the CPU: where it " +
-        "moves, the machine was slower or faster." : ""),
+        "rises, the machine was slower." : ""),
     x: "commit",
     order: places.map(hashOf),
     label: "commit",
     y: kind === "counts" ? "instructions" :
-      workload.unit.startsWith("bytes") ? "bytes an image" : "time an image",
+      workload.unit.startsWith("bytes") ? "bytes per image" : "time per image",
     unit,
     panel: "",
     joined: true,
@@ -713,7 +715,7 @@ function xAxis(chart, points, scale, narrow) {
   if (values.every((x) => typeof x === "number" && x > 0) && values.length > 2) {
     const sorted = values.toSorted((a, b) => a - b);
     const even = scale === "log";
-    // On a linear axis all but the largest counts fall together.
+    // On a linear axis, the labels of all except the largest counts would overlap.
     const ticks = even ? sorted : sorted.filter((x) => x === sorted[0] || x >= sorted.at(-1) / 10);
     const notation = narrow ? "compact" : "standard";
     return {
@@ -731,7 +733,7 @@ function xAxis(chart, points, scale, narrow) {
     type: "category",
     categoryorder: "array",
     categoryarray: names,
-    // A history has more commits than there is room for.
+    // The axis has no room for the names of all commits of a history.
     ...(chart.id === "time" && { tickvals: names.filter((_, place) => place % step === 0) }),
   };
 }
@@ -744,7 +746,7 @@ function hover(chart, point) {
     chart.against ? `${amount(point.x, chart.against)} ${chart.label}` :
       `${chart.label} ${readable(point.x)}`.trim(),
   ];
-  const each = chart.unit.endsWith("an image") ? " an image" : "";
+  const each = chart.unit.endsWith("per image") ? " per image" : "";
   const rows = [
     `${amount(value, chart.unit)}${each}`,
     low !== null && `99%: ${amount(low, chart.unit)} to ${amount(high, chart.unit)}`,
@@ -979,7 +981,7 @@ function chartFigure(chart, points, choice) {
   return made;
 }
 
-// The charts of a section without figures take one line.
+// One line names the charts of a section that have no figures.
 const missing = (charts) => (charts.length
   ? element("p", { class: "missing" },
     `Not measured: ${charts.map(({ title }) => title).join(", ")}.`)
@@ -989,7 +991,7 @@ const missing = (charts) => (charts.length
 
 const versionName = (version) => version || "none";
 
-// A point for each version and backend, and again those at which something changed.
+// A point for each version and backend, and a list of the points at which something changed.
 function versionPoints(group, workload, library) {
   const [more, less] = comparatives(workload.unit);
   const changed = [];
@@ -1013,7 +1015,7 @@ function versionPoints(group, workload, library) {
   return { points, changed };
 }
 
-// Between which figures the calibration was: the versions were not measured at one moment.
+// The range of the calibration, because the versions were measured at different times.
 function calibrationOf(group) {
   const names = unique(group.calibration.flatMap(Object.keys));
   return names.map((name) => {
@@ -1026,7 +1028,8 @@ function calibrationOf(group) {
 async function drawVersions(choice, want, ofTurn) {
   const body = byId("versions-body");
   byId("versions").dataset.state = "loading";
-  // The chosen commit, or the nearest before it that several environments measured, or after it.
+  // The chosen commit if several environments measured it; else the nearest such commit before it;
+  // else the first such commit.
   const several = (place) => choice.machine.environments.filter(({ results }) =>
     results.some(([at, , numbers]) =>
       at === place && index.datasets.indexOf(choice.dataset) in numbers)).length > 1;
@@ -1040,14 +1043,14 @@ async function drawVersions(choice, want, ofTurn) {
   const libraries = Object.keys(byLibrary);
   byId("versions").querySelector("form").hidden = !libraries.length;
   if (!libraries.length) {
-    body.replaceChildren(notice("No two environments of this machine differ, at one commit, in " +
-      "the version of one library alone."));
+    body.replaceChildren(notice("There is nothing to compare: no commit of this machine has " +
+      "results of two environments that differ in only one library."));
     byId("versions").dataset.state = "ready";
     return;
   }
   const workload = index.workloads.find(({ id }) => id === want.workload) ??
     index.workloads.find(({ id }) => id === "read");
-  // The versions around the chosen environment, or the most versions that there are.
+  // The group of versions that has the chosen environment, or the largest group.
   const groupOf = (each) =>
     byLibrary[each].find(({ environments }) => environments.includes(choice.environment.name)) ??
     byLibrary[each][0];
@@ -1071,10 +1074,10 @@ async function drawVersions(choice, want, ofTurn) {
     `${workload.what[0].toUpperCase()}${workload.what.slice(1)}.`,
     `All else is the same: ${others.join(", ")}.`,
     calibration && `Calibration: ${calibration}.`,
-    elsewhere.length && `${name} ${elsewhere.join(", ")} ran beside other versions of the rest: ` +
-      "choose such an environment to see them.",
-    place !== choice.row.place && `Measured at ${commitName(index.commits[place])}: the chosen ` +
-      "commit has one environment.",
+    elsewhere.length && `${name} ${elsewhere.join(", ")} ran with other versions of the other ` +
+      "libraries: choose such an environment to see them.",
+    place !== choice.row.place && `Measured at ${commitName(index.commits[place])}, because the ` +
+      "chosen commit has only one environment.",
   ];
   const chart = {
     id: "versions",
@@ -1083,7 +1086,7 @@ async function drawVersions(choice, want, ofTurn) {
     x: "version",
     order: group.versions.map(versionName),
     label: `version of ${name}`,
-    y: workload.unit.startsWith("bytes") ? "bytes an image" : "time an image",
+    y: workload.unit.startsWith("bytes") ? "bytes per image" : "time per image",
     unit: workload.unit,
     panel: "",
     joined: true,
@@ -1110,7 +1113,7 @@ async function drawVersions(choice, want, ofTurn) {
   });
   made.querySelector(".plot")?.after(changed.length
     ? element("ul", { class: "changes" }, ...changed.map(({ text }) => element("li", {}, text)))
-    : element("p", { class: "caption" }, "No change beyond noise and a tenth."));
+    : element("p", { class: "caption" }, "No change beyond noise and 10%."));
   body.replaceChildren(made);
   drawLater(made, chart, points);
   byId("versions").dataset.state = "ready";
@@ -1143,7 +1146,7 @@ function drawControls(choice) {
     scaleButtons());
 }
 
-// What the figures were measured with: groups of facts, of which none is broken by a line's end.
+// What the figures were measured with: groups of facts. No line breaks within a fact.
 function measuredWith(choice, result) {
   const { hardware } = choice.machine;
   const loads = Object.entries(result.calibration)
@@ -1152,7 +1155,7 @@ function measuredWith(choice, result) {
     .map(([name, version]) => `${name === "python" ? "Python" : name} ${version}`);
   const { kernel, ...facts } = result.facts;
   const others = Object.entries(facts).map(([name, value]) => `${name} ${value}`);
-  if (kernel && !hardware.endsWith(kernel)) others.push(kernel); // where it is not the usual one
+  if (kernel && !hardware.endsWith(kernel)) others.push(kernel); // unless the hardware names it
   const groups = [
     hardware.split(", "),
     loads.length ? [`calibration: ${loads.join(", ")}`] : [],
@@ -1165,7 +1168,7 @@ function measuredWith(choice, result) {
   }));
 }
 
-// Draws again only what another address changes.
+// Redraws only what the new address changes.
 async function update() {
   const want = wanted();
   const before = choicesIn(address);
@@ -1232,12 +1235,12 @@ async function show(want) {
   const few = Object.values(verdict).flatMap(Object.values)
     .filter((cell) => cell.verdict === "few").map(({ cost: [, , , samples] }) => samples);
   if (few.length) {
-    notices.push(`No verdict where there are fewer than ${index.enough} samples: some figures ` +
-      `have ${Math.min(...few)}. python -m tox run -e bench-full takes more.`);
+    notices.push(`Figures with fewer than ${index.enough} samples get no verdict: some have only ` +
+      `${Math.min(...few)}. python -m tox run -e bench-full takes more.`);
   }
   if (!index.plotly) {
-    notices.push("The charts are left out: the Python package plotly was not there when the site " +
-      "was made.");
+    notices.push("There are no charts, because the Python package plotly was missing when the " +
+      "site was made: pip install plotly.");
   }
   if (result.outdated) {
     const were = result.outdated === 1 ? "benchmark was" : "benchmarks were";
@@ -1274,7 +1277,7 @@ async function show(want) {
   page.dataset.state = "ready";
   if (index.plotly) {
     await loadPlotly();
-    for (const made of waiting.keys()) { // which tells once more of those in view
+    for (const made of waiting.keys()) { // observing a chart again reports it if it is in view
       seen.unobserve(made);
       seen.observe(made);
     }
