@@ -1,15 +1,15 @@
-"""What the user reads of a run: the commands behind tox, the table, and the page of the site.
+"""The commands that tox runs, the tables in the terminal, and the page that the site gets.
 
-It is a plugin of asv, too: `"plugins": [".report"]` in asv.conf.json.
+This package is also a plugin of asv: `"plugins": [".report"]` in asv.conf.json.
 """
 
 
 def setup() -> None:
-    """Add what is here to asv: the page, results on own images kept apart, malformed ones left out.
+    """Make asv publish the page, keep results on own images apart, and leave out malformed ones.
 
     asv calls this when it loads the plugin.
     """
-    # Not before: what else is here runs where asv is not installed.
+    # Imported only here: other modules of this package run where asv is not installed.
     from report import own_images, results
     from report.page import compare  # noqa: F401, asv finds the class by its base
 

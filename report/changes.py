@@ -1,6 +1,7 @@
-"""Which commit made what slower or faster, over a history of results.
+"""Which commits changed which figures, in a history of results.
 
-Where the machine changed with the commit, nothing is put down to the commit. The list as text:
+If the machine changed with a commit, the change says so, because the machine may be the cause. This
+prints the changes:
 
 python -m report.changes [DIRECTORY OF RESULTS]
 """
@@ -16,9 +17,9 @@ from report.results import BUNDLED, Key, Result, known_benchmarks, read_all
 from report.segments import shifts, steps
 from report.workloads import CALIBRATION
 
-# By how much the calibration may differ between two commits before the machine is another one.
+# By how much the calibration may differ between two commits before the machine counts as changed.
 MACHINE = 0.1
-# Facts of which another value means another machine.
+# The machine counts as changed if one of these facts changes.
 FACTS = ("CPU", "kernel", "Python", "file system", *BUNDLED, "valgrind")
 
 
@@ -29,17 +30,17 @@ class Change(NamedTuple):
     ----------
     machine, environment, dataset : str
     commit : str
-        The first one after the change.
+        The first commit after the change.
     date : int
-        Of the commit, in milliseconds since 1970.
+        The date of the commit, in milliseconds since 1970.
     previous : str
-        The commit before, of those that were measured.
+        The last commit before it that was measured.
     benchmark : str
     parameters : dict
     unit : str
     before, after : float
     factor : float
-        Infinite where nothing became something.
+        Infinite if the figure was 0 before.
     kind : str
         "counted" or "timed".
     elsewhere : tuple of str
@@ -63,7 +64,7 @@ class Change(NamedTuple):
 
     @property
     def backend(self) -> str:
-        """The backend; nothing where the benchmark has none."""
+        """The backend; empty if the benchmark has none."""
         return str(self.parameters.get("backend", ""))
 
     def __str__(self) -> str:
@@ -73,13 +74,13 @@ class Change(NamedTuple):
 
 
 def changes(results: Iterable[Result], order: Sequence[str]) -> list[Change]:
-    """Return what changed over the history, by machine and environment, the oldest first.
+    """Return the changes in a history, within each machine and environment, the oldest first.
 
     Parameters
     ----------
     results : iterable of Result
     order : sequence of str
-        The commits of the history, the oldest first. Others are left out.
+        The commits of the history, the oldest first. Results of other commits are left out.
     """
     place = {commit: number for number, commit in enumerate(order)}
     histories: dict[tuple[str, str], list[Result]] = {}
@@ -94,7 +95,7 @@ def changes(results: Iterable[Result], order: Sequence[str]) -> list[Change]:
 
 
 def _of_history(history: Sequence[Result]) -> Iterator[Change]:
-    """Return the changes in the results of one environment."""
+    """Yield the changes in the results of one environment."""
     series: dict[tuple[str, str, Key], list[Result]] = {}
     for result in history:
         for dataset, measured in result.datasets.items():
@@ -133,7 +134,7 @@ def _of_history(history: Sequence[Result]) -> Iterator[Change]:
 
 
 def _elsewhere(before: Result, after: Result, timed: bool) -> Iterator[str]:
-    """Return what changed with a commit beside the code; the calibration has no part in counts."""
+    """Yield what else changed with a commit; the calibration matters only to times."""
     for name in FACTS:
         old, new = before.facts.get(name), after.facts.get(name)
         if old and new and old != new:
@@ -145,13 +146,13 @@ def _elsewhere(before: Result, after: Result, timed: bool) -> Iterator[str]:
 
 
 def _calibration(result: Result, name: str) -> float | None:
-    """Return what a fixed load took."""
+    """Return how long a fixed load took."""
     found = result.common.get(name)
     return found.figures[()].number if found and () in found.figures else None
 
 
 def listed(results_dir: str) -> Iterator[str]:
-    """Return what changed in a directory of results as text, by commit."""
+    """Yield the changes in a directory of results as lines of text, by commit."""
     log = runner.git("log", "--topo-order", "--reverse", "--format=%H %s", "HEAD").splitlines()
     title = dict(line.split(" ", 1) for line in log)
     found = changes(read_all(results_dir, known_benchmarks(results_dir)), list(title))
@@ -159,13 +160,13 @@ def listed(results_dir: str) -> Iterator[str]:
 
 
 def text(found: Sequence[Change], title: Mapping[str, str]) -> Iterator[str]:
-    """Return the changes as text, by commit.
+    """Yield the changes as lines of text, by commit.
 
     Parameters
     ----------
     found : sequence of Change
     title : dict of str to str
-        By commit, the first line of its message.
+        For each commit, the first line of its message.
     """
     if not found:
         yield "No commit of this history changed a figure."

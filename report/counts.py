@@ -1,4 +1,4 @@
-"""Counted work of several versions of the code: which does more than another?"""
+"""Count the work of several versions of the code, and compare it."""
 
 import json
 import os
@@ -16,7 +16,7 @@ COUNTED = 0.01
 MISSED = 0.2
 TOUCHED = 0.1
 
-# What each counter is called, and the least difference that is named, as a fraction.
+# The name of each counter, and the smallest difference that is reported, as a fraction.
 COUNTERS = {
     "instructions": ("instructions", COUNTED),
     "d1_misses": ("misses of the first cache", MISSED),
@@ -52,13 +52,13 @@ class Version(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """What one counter found of an operation, before and after.
+    """What one counter found for an operation, before and after a change.
 
     Attributes
     ----------
     backend, operation, counter : str
     before, after : int or None
-        None where it failed.
+        None if it failed.
     """
 
     backend: str
@@ -69,14 +69,14 @@ class Counted(NamedTuple):
 
     @property
     def factor(self) -> float:
-        """What the count is multiplied by; infinite where nothing became something."""
+        """The factor between the counts; infinite if only the count before is 0."""
         if self.before == self.after:
             return 1.0
         return (self.after or 0) / self.before if self.before else float("inf")
 
     @property
     def changed(self) -> bool:
-        """Whether it is another count, by more than what moves while the code does the same."""
+        """Whether the counts differ by more than those of code that does the same work."""
         if self.before is None or self.after is None:
             return self.before != self.after
         return abs(self.after - self.before) > COUNTERS[self.counter][1] * self.before
@@ -88,7 +88,7 @@ class Counted(NamedTuple):
 
     @property
     def change(self) -> str:
-        """What changed by how much."""
+        """The counter, and by how much it changed."""
         if self.before is None or self.after is None:
             return "failed"
         more = self.factor - 1
@@ -105,7 +105,7 @@ class Counted(NamedTuple):
 def count(
     python: str, versions: Iterable[Version], images: int, processes: int | None = None
 ) -> Found:
-    """Count versions of the code by `benchmarks.counting`, in an environment with the libraries."""
+    """Count versions of the code with `benchmarks.counting`; `python` has the libraries."""
     tasks = [
         (f"{version.name}/{backend}", str(version.packages), "storage_impl", backend)
         for version in versions
@@ -120,7 +120,7 @@ def count(
         text=True,
     )
     if done.returncode != 0:
-        raise ObstacleError("Nothing could be counted: what is above says why.")
+        raise ObstacleError("Nothing could be counted: the output above says why.")
     found: Found = json.loads(done.stdout)
     return found
 
@@ -133,7 +133,7 @@ def compare(found: Found, before: Version, after: Version) -> Iterator[Counted]:
             was = old[operation]
             for counter in COUNTERS:
                 if counter == "peak_memory" and operation not in READING:
-                    continue  # threads write, and what they hold at once varies
+                    continue  # threads write, and the memory that they hold at once varies
                 pair = [
                     None if isinstance(side, str) else side.get(counter) for side in (was, counts)
                 ]
@@ -147,7 +147,7 @@ def instructions(found: Found, version: Version, backend: str, operation: str) -
     Raises
     ------
     ObstacleError
-        It failed.
+        The operation failed.
     """
     counted = found[f"{version.name}/{backend}"][operation]
     if isinstance(counted, str):
@@ -156,7 +156,7 @@ def instructions(found: Found, version: Version, backend: str, operation: str) -
 
 
 def missing(python: str) -> list[str]:
-    """Return for each program that counts and is missing what to do about it."""
+    """Return, for each program that counts and is missing, what to do about it."""
     code = "from benchmarks.counting import *; print(*map(missing, COMMANDS), sep='\\n')"
     done = subprocess.run(
         [python, "-c", code], cwd=runner.ROOT, stdout=subprocess.PIPE, text=True, check=True

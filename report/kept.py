@@ -1,9 +1,9 @@
-"""The results that are kept: a branch of their own at a remote, joined with this checkout's.
+"""Keep results on a branch of their own at a remote, and join them with those of this checkout.
 
-The branch holds what asv's directory of results holds, and nothing else. A machine writes its
-results under its own name, so that what two of them measured never meets in one file. The
-checkout, its index and its branches are not touched: the commits are made from a temporary
-index, and `refs/history/REMOTE` remembers what was taken last.
+The branch holds only what asv's directory of results holds. Each machine writes its results under
+its own name, so that no two machines write the same file. The checkout, its index and its branches
+are not touched: the commits are made from a temporary index, and `refs/history/REMOTE` remembers
+what was taken last.
 """
 
 import json
@@ -29,7 +29,7 @@ class KeptResults:
     results : Path
         asv's directory of results in it.
     remote : str
-        The remote to keep them at.
+        The name of the remote that keeps them.
     """
 
     def __init__(self, root: Path, results: Path, remote: str) -> None:
@@ -42,14 +42,14 @@ class KeptResults:
         self._base = self._files(self._taken) if self._taken else None
 
     def take(self) -> None:
-        """Fetch what is kept into the directory of results; what was measured here stays.
+        """Fetch the kept results into the directory of results; what was measured here stays.
 
-        A file that a crash left half-written is removed: it is measured again.
+        A file that a crash left half-written is removed, and measured again later.
 
         Raises
         ------
         ObstacleError
-            If the remote cannot be read.
+            The remote cannot be read.
         """
         tip = self._tip()
         if not tip:
@@ -63,7 +63,7 @@ class KeptResults:
         wanted = [
             path
             for path, blob in kept.items()
-            # Without a base nobody knows which is the newer: what is kept is.
+            # Without a base nobody knows which file is newer: the kept one counts as newer.
             if blob != ours.get(path) and (self._base is None or path not in changed)
         ]
         if wanted:
@@ -77,18 +77,18 @@ class KeptResults:
                     given="\0".join(wanted),
                     environment=index,
                 )
-        # Only now: killed before, the next run still knows which files were measured here.
+        # Only now: if this run is killed before, the next one still knows what was measured here.
         self._remember(tip, kept)
 
     def keep(self, message: str) -> int:
-        """Commit what was measured here and push it; return how many files that was.
+        """Commit the files that were measured here and push them; return how many they are.
 
-        Whoever pushed meanwhile is taken first: the results of both are kept.
+        If someone else has pushed meanwhile, take their results first, so that both are kept.
 
         Raises
         ------
         ObstacleError
-            If the remote refuses.
+            The remote refuses the push.
         """
         while changed := self._changed():
             commit = self._commit(changed, message)
@@ -99,16 +99,16 @@ class KeptResults:
                 return len(changed)
             if self._tip() == self._taken:
                 raise ObstacleError(
-                    f"The results are measured, and git could not push them to the branch {BRANCH} "
-                    f"of {self.remote}. They stay in {self.results}, and the next run goes on from "
-                    "them: see to what git says, and run the same command again. git says:\n"
+                    f"The results are measured, but git could not push them to the branch {BRANCH} "
+                    f"of {self.remote}. They stay in {self.results}, and the next run pushes them: "
+                    "fix what git says below, and run the same command again. git says:\n"
                     + indent(pushed.stderr.strip(), "    ")
                 )
             self.take()
         return 0
 
     def _tip(self) -> str:
-        """Return the commit of the branch at the remote; nothing where there is no such branch."""
+        """Return the commit of the branch at the remote; empty if there is no such branch."""
         found = self._run("ls-remote", self.remote, f"refs/heads/{BRANCH}")
         if found.returncode != 0:
             raise ObstacleError(
@@ -124,7 +124,7 @@ class KeptResults:
         for entry in self._git("ls-tree", "-r", "-z", "--full-tree", commit).split("\0")[:-1]:
             facts, _, path = entry.partition("\t")
             mode, _, blob = facts.split()
-            if mode.startswith("100") and path.endswith(SUFFIXES):  # a file, and no link
+            if mode.startswith("100") and path.endswith(SUFFIXES):  # a file, not a link
                 files[path] = blob
         return files
 
@@ -150,14 +150,14 @@ class KeptResults:
             try:
                 json.loads(file.read_text(encoding="utf-8"))
             except ValueError:
-                print(f"{file} was left half-written, and is removed.")
+                print(f"{file} was left half-written, and is removed: it will be measured again.")
                 file.unlink()
             else:
                 changed[path] = blob
         return changed
 
     def _commit(self, files: dict[str, str], message: str) -> str:
-        """Return a commit of what was taken with these files in it."""
+        """Return a commit of what was taken last, with these files added."""
         entries = "".join(f"100644 {blob}\t{path}\0" for path, blob in files.items())
         parent = ["-p", self._taken] if self._taken else []
         with tempfile.TemporaryDirectory() as scratch:
@@ -166,7 +166,7 @@ class KeptResults:
             self._git("update-index", "-z", "--index-info", given=entries, environment=index)
             tree = self._git("write-tree", environment=index)
         who = {}
-        if self._run("var", "GIT_COMMITTER_IDENT").returncode != 0:  # nobody has told git
+        if self._run("var", "GIT_COMMITTER_IDENT").returncode != 0:  # git knows no committer
             for role in ("AUTHOR", "COMMITTER"):
                 who[f"GIT_{role}_NAME"] = "benchmarks"
                 who[f"GIT_{role}_EMAIL"] = "benchmarks@localhost"

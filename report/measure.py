@@ -1,8 +1,8 @@
-"""`asv run` in this process: each figure is kept as it comes, and the time that is left is shown.
+"""Run `asv run` in this process: save each figure at once, and show the time that is left.
 
-asv itself saves the results of an environment when all of its benchmarks have run, so that Ctrl-C
-loses them. Here they are saved after each, and a journal beside them says which are done: the same
-command goes on from there.
+asv itself saves the results of an environment only when all of its benchmarks have run, so Ctrl-C
+loses them. Here they are saved after each benchmark, and a journal beside them says which are done.
+The same command then continues from there.
 """
 
 import json
@@ -26,37 +26,37 @@ from report import obstacles, runner
 from report.results import durations
 
 JOURNAL = Path(".asv", "unfinished.jsonl")
-# What the machine does meanwhile happens to all sides, and the samples of one process share that
-# process's luck: several processes, in turns.
+# Several processes measure in turns, for two reasons. What the machine does meanwhile affects all
+# sides alike, and the samples of a single process resemble each other.
 IN_TURNS = ("--interleave-rounds", "--attribute=rounds=4", "--attribute=repeat=3")
 SHOWN_EVERY = 20.0  # seconds, between two lines of the time that is left
 Step = tuple[str, str, int, str]  # commit, environment, round, benchmark
 
 
 def measure(conf: Any, options: Any, space: int, resumable: bool = True) -> int:
-    """Run asv on `space` bytes of scratch; return its exit code.
+    """Run asv with `space` bytes of scratch space; return its exit code.
 
     Parameters
     ----------
     conf : Config
-        asv's.
+        The configuration of asv.
     options : Namespace
-        Those of `asv run`.
+        The options of `asv run`.
     space : int
         Bytes that the run needs on the disk.
     resumable : bool
-        Whether an interrupted run is gone on with.
+        Whether the run can be continued after an interrupt.
 
     Raises
     ------
     KeyboardInterrupt
-        It was interrupted: what to do has been said.
+        The run was interrupted; what to do is printed before.
     """
     for plugin in conf.plugins:
         plugin_manager.import_plugin(plugin)
     _enable_log(options.verbose)
     journal = Journal(_identity(options), keeps=resumable and not options.dry_run)
-    if journal.done:  # what has some of its rounds exists, and is not to be skipped
+    if journal.done:  # a benchmark with some of its rounds has results, but must not be skipped
         options.skip_existing = options.skip_existing_successful = False
     original = run.run_benchmarks
     with runner.scratch(space) as directory, _temporary(directory):
@@ -78,14 +78,14 @@ def measure(conf: Any, options: Any, space: int, resumable: bool = True) -> int:
     return code
 
 
-@cache  # a handler for each call would write each line as often
+@cache  # each further call would add a handler, and each handler writes every line
 def _enable_log(verbose: bool) -> None:
     log.enable(verbose)
 
 
 @contextmanager
 def _temporary(directory: str) -> Iterator[None]:
-    """Have asv, and what it starts, make temporary files in a directory."""
+    """Make asv, and what it starts, put temporary files into a directory."""
     before = os.environ.get("TMPDIR"), tempfile.tempdir
     os.environ["TMPDIR"] = tempfile.tempdir = directory
     try:
@@ -99,7 +99,7 @@ def _temporary(directory: str) -> Iterator[None]:
 
 
 def _identity(options: Any) -> list[str]:
-    """Return what makes two runs the same: the code, the images and what was asked for."""
+    """Return what identifies a run: the code, the images and the options."""
     asked = {name: value for name, value in vars(options).items() if name != "func"}
     dataset = os.environ.get("STORAGE_IMPL_DATASET", "")
     head = "" if options.range else runner.git("rev-parse", "HEAD")
@@ -107,14 +107,14 @@ def _identity(options: Any) -> list[str]:
 
 
 class Journal:
-    """Which steps of a run are done: a line each, after one of what the run is.
+    """Which steps of a run are done: a line for each, after a line that identifies the run.
 
     Parameters
     ----------
     identity : list of str
-        What the run is.
+        What identifies the run.
     keeps : bool
-        Whether there is a next run to go on.
+        Whether a later run can continue this one.
     """
 
     def __init__(self, identity: Sequence[str], keeps: bool) -> None:
@@ -124,9 +124,9 @@ class Journal:
             return
         lines = JOURNAL.read_text().splitlines() if JOURNAL.exists() else []
         if lines and lines[0] == json.dumps(identity):
-            # A line is torn where the machine went down: that step is measured again.
+            # A line is torn if the machine went down: that step is measured again.
             self.done = {tuple(json.loads(line)) for line in lines[1:] if line.endswith("]")}
-            print(f"Going on with the run that was interrupted; to start anew, remove {JOURNAL}.")
+            print(f"Continuing the interrupted run; to start a new one, remove {JOURNAL}.")
         else:
             JOURNAL.parent.mkdir(exist_ok=True)
             JOURNAL.write_text(json.dumps(identity) + "\n")
@@ -152,13 +152,13 @@ class Journal:
         count = len({step[3] for step in self.done})
         benchmarks = f"{count} benchmark{'s' if count > 1 else ''}"
         return (
-            f"Interrupted. What was measured of {benchmarks} is kept, and the same command goes "
-            "on from there."
+            f"Interrupted. What was measured of {benchmarks} is kept, and the same command "
+            "continues from there."
         )
 
 
 class Clock:
-    """The time that is left: what is to be measured, as long as it took when it was measured last.
+    """The time that is left, estimated from how long each benchmark took the last time.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ class Clock:
         self._start = self._said = time.monotonic()
 
     def begin(self, rounds: Mapping[str, int], laps: float) -> None:
-        """Start, with the rounds of each benchmark, and how often all of them are run."""
+        """Start, with the rounds of each benchmark, and how many times all of them are run."""
         if self._weights:
             return
         known = [self._durations[name] for name in rounds if name in self._durations]
@@ -184,7 +184,7 @@ class Clock:
         self._start = self._said = time.monotonic()
 
     def skip(self, name: str) -> None:
-        """Expect a round of a benchmark no longer."""
+        """Leave a round of a benchmark out of the time that is left."""
         self._left -= self._weights.get(name, 0.0)
 
     def tick(self, name: str) -> None:
@@ -193,7 +193,7 @@ class Clock:
         self._done += self._weights.get(name, 0.0)
 
     def say(self, say: Callable[[str], None]) -> None:
-        """Say now and then how long it takes from here."""
+        """Say how much time is left, unless it was said a short time ago."""
         now = time.monotonic()
         if self._done and now > self._said + SHOWN_EVERY:
             self._said = now
@@ -202,10 +202,10 @@ class Clock:
 
 
 def _resumable(original: Any, conf: Any, options: Any, journal: Journal) -> Any:
-    """Return asv's `run_benchmarks` with what is done left out, and each result saved at once.
+    """Return asv's `run_benchmarks`, which now skips what is done and saves each result at once.
 
-    asv's own runs all benchmarks for a round before it goes on to the next one. So does this, by
-    a call for each round.
+    asv's own function runs all benchmarks for a round before the next round. So does this one, with
+    a call of asv's for each round.
     """
     clock = Clock(durations(runner.ROOT / "docs" / "results") | durations(conf.results_dir))
     log_step = log.step

@@ -1,4 +1,4 @@
-"""What can stand in the way of a run, each with a sentence that says what to do about it."""
+"""What can prevent a run, each with a message that says what to do."""
 
 import os
 import shutil
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from report import own_images
 
-_LITTLE = 200 << 20  # bytes; a virtual environment takes about as many
+_LITTLE = 200 << 20  # bytes; a virtual environment takes about as much
 
 
 class ObstacleError(Exception):
-    """The run cannot start, or could not go on; the message says what to do."""
+    """The run cannot start or continue; the message says what to do."""
 
 
 def check_python() -> None:
@@ -21,7 +21,7 @@ def check_python() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036, tox takes whichever Python it runs on
         found = ".".join(map(str, sys.version_info[:3]))
         raise ObstacleError(
-            f"This is Python {found}, and the suite needs 3.11 or later: "
+            f"This is Python {found}, but the suite needs 3.11 or later: "
             "run the same commands with a newer one."
         )
 
@@ -30,13 +30,13 @@ def check_checkout(root: Path) -> None:
     """Raise ObstacleError unless there is a commit that asv can measure."""
     if shutil.which("git") is None:
         raise ObstacleError(
-            "There is no git program, and asv gets the commit to measure with it: "
+            "The program git is missing, which asv needs to get the commit to measure: "
             "install git and run the same command again."
         )
     if not (root / ".git").exists():
         raise ObstacleError(
-            f"{root} is not a git checkout, and asv measures commits: clone the repository "
-            "with git instead of downloading an archive of it, or make this folder one with\n"
+            f"{root} is not a git checkout, but asv measures commits: clone the repository with "
+            "git instead of downloading an archive of it, or make this folder a checkout with\n"
             '    git init && git add . && git commit -m "As downloaded"'
         )
     head = subprocess.run(
@@ -44,7 +44,7 @@ def check_checkout(root: Path) -> None:
     )
     if head.returncode != 0:
         raise ObstacleError(
-            "git finds no commit here, and asv measures commits: clone the repository again, "
+            "git finds no commit here, but asv measures commits: clone the repository again, "
             "or commit what is here. git says:\n    " + head.stderr.strip()
         )
 
@@ -54,9 +54,9 @@ def check_space(directory: Path, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise ObstacleError(
-            f"{free >> 20:,} MB are free on the disk of {directory}, and this run needs about "
-            f"{needed >> 20:,} MB: free some space, or set TMPDIR to a folder on a larger disk "
-            "if that is where it is short."
+            f"{free >> 20:,} MB are free on the disk of {directory}, but this run needs about "
+            f"{needed >> 20:,} MB: free some space, or, if TMPDIR is on that disk, set it to a "
+            "folder on a larger one."
         )
 
 
@@ -65,8 +65,8 @@ def check_dataset() -> None:
     path = os.environ.get(own_images.DATASET)
     if path and not os.path.isdir(path):
         raise ObstacleError(
-            f"STORAGE_IMPL_DATASET names {path}, and there is no such folder: correct it, or "
-            "unset it for synthetic images."
+            f"STORAGE_IMPL_DATASET names {path}, but there is no such folder: correct it, or "
+            "unset it to use synthetic images."
         )
     if problem := own_images.look():
         raise ObstacleError(problem)
@@ -76,7 +76,7 @@ def advice(directory: Path) -> str:
     """Return what to do after an installation into `directory` failed; pip has said why."""
     if shutil.disk_usage(directory).free < _LITTLE:
         return (
-            f"Nothing could be installed, and the disk of {directory} is nearly full: "
+            f"Nothing could be installed, because the disk of {directory} is nearly full: "
             "free some space and run the same command again."
         )
     return (

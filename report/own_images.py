@@ -1,8 +1,8 @@
-"""Measuring on images of one's own: they are looked at before, and their results stand apart.
+"""Measuring on the user's own images: check them first, and keep their results apart.
 
-asv keeps one file of results for a commit and an environment. Images of one's own are a variable
-of the environment to asv, as its `env_nobuild` has it: another file, the same virtual environment.
-asv.conf.json cannot say so, since it knows no variable that may be set or not.
+asv keeps one file of results for each commit and environment. So the name of the images becomes a
+variable of asv's environment, of the kind `env_nobuild`: this gives another file of results, and
+the same virtual environment. asv.conf.json cannot do this, because its variables are always set.
 """
 
 import os
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def name() -> str:
-    """Return the name of the images that are measured on."""
+    """Return the name of the images to measure on."""
     return Path(os.environ.get(DATASET, "")).name or DEFAULT
 
 
@@ -31,15 +31,15 @@ def name_of(variables: Mapping[str, str], version: str) -> str:
     Parameters
     ----------
     variables : dict of str to str
-        Those that asv kept of the environment.
+        The variables of the environment that asv kept.
     version : str
-        Of the benchmark; before the variable was there, it had the name of the images.
+        The version of the benchmark. In results without the variable, it names the images.
     """
     return variables.get(TAG) or version.partition(", ")[2] or DEFAULT
 
 
 def keep_apart() -> None:
-    """Have asv take images of one's own for another environment, and look at them before."""
+    """Make asv treat the user's own images as another environment, and check them first."""
     from asv import environment
 
     combinations = environment.iter_matrix
@@ -63,9 +63,9 @@ def _look() -> None:
 
 
 def look() -> str:
-    """Print what there is to measure on; return what is wrong with it, or nothing."""
+    """Print what the dataset holds; return what is wrong with it, or an empty string."""
     if not os.environ.get(DATASET) or not (find_spec("PIL") and find_spec("numpy")):
-        return ""  # without Pillow here, what is wrong shows when it is measured
+        return ""  # without Pillow, unreadable images show only when they are measured
     count = ["100000"] if os.environ.get("STORAGE_IMPL_LARGE") else []
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.datasets", *count],
@@ -76,4 +76,4 @@ def look() -> str:
     print(done.stdout, end="", flush=True)
     if done.returncode == 0:
         return ""
-    return done.stderr.strip() or "These images cannot be measured on as they are; see above."
+    return done.stderr.strip() or "These images cannot be used as they are: see above."

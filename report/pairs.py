@@ -1,9 +1,9 @@
-"""Times of two versions of the code, measured in turn: which differ by more than their own noise?
+"""Time two versions of the code alternately: which times differ by more than their own noise?
 
-The two versions run in processes of their own, which take turns every few milliseconds: what slows
-down the machine slows down both. In each round the processes and what they store are new, and of
-each side the fastest call counts: the machine adds to it and never takes away. The factors of the
-rounds say how noisy they are.
+Each version runs in its own process. The two processes take turns every few milliseconds, so what
+slows down the machine slows down both. Each round has new processes and new stores. It takes the
+fastest call of each side, because the machine can only add to its time. The factors of the rounds
+show how noisy they are.
 """
 
 import json
@@ -19,18 +19,18 @@ from typing import Any, NamedTuple
 
 from report import runner
 
-# The benchmark, its parameters, and what it is called: the backend and the operation.
+# The benchmark, its parameters, and its name: the backend and the operation.
 Asked = tuple[str, tuple[Any, ...], tuple[str, str]]
 
 ROUNDS = 8
 SECONDS = 0.6
 TURNS = 6  # at least
-LEAST = 0.08  # the smallest change that is named
-ERRORS = 5  # of how many standard errors it must be
+LEAST = 0.08  # the smallest change that is reported
+ERRORS = 5  # how many standard errors a change must exceed
 
 
 class Timed(NamedTuple):
-    """A benchmark, timed in turn.
+    """A benchmark, with its times on both sides.
 
     Attributes
     ----------
@@ -39,9 +39,9 @@ class Timed(NamedTuple):
     name : (str, str)
         The backend and the operation.
     before, after : list of float
-        For each round the seconds of the fastest call.
+        The seconds of the fastest call in each round.
     failed : str
-        Why there is nothing, of which side.
+        Which side has no times, and why; empty if both have.
     """
 
     benchmark: str
@@ -53,28 +53,28 @@ class Timed(NamedTuple):
 
     @property
     def logarithms(self) -> list[float]:
-        """Of the factor of each round."""
+        """The logarithm of the factor of each round."""
         return [log(b / a) for a, b in zip(self.before, self.after, strict=True)]
 
     @property
     def factor(self) -> float:
-        """The median of the rounds."""
+        """The median of the rounds' factors."""
         return exp(median(self.logarithms))
 
     @property
     def noise(self) -> float:
-        """By how much the factor of a round is off, as a fraction: robust, as a deviation is."""
+        """The spread of the rounds' factors, as a fraction: a robust standard deviation."""
         middle = median(self.logarithms)
         return 1.4826 * median(abs(each - middle) for each in self.logarithms)
 
     @property
     def changed(self) -> bool:
-        """Whether the factor is more than noise: by its size, and in all rounds but one."""
+        """Whether the factor is large enough, and at most one round differs in direction."""
         found = self.logarithms
         if not found:
             return False
         middle = median(found)
-        error = 1.2533 * self.noise / len(found) ** 0.5  # of a median
+        error = 1.2533 * self.noise / len(found) ** 0.5  # the standard error of a median
         agreeing = sum(each * middle > 0 for each in found)
         return abs(middle) > max(log(1 + LEAST), ERRORS * error) and agreeing >= len(found) - 1
 
@@ -106,12 +106,12 @@ class Side:
         )
 
     def ask(self, asked: dict[str, Any] | None = None) -> float:
-        """Make the caches of some benchmarks, prepare one, or measure the one that is prepared.
+        """Ask the process to make caches, to prepare a benchmark, or to time the prepared one.
 
         Raises
         ------
         RuntimeError
-            It failed.
+            The process could not do it.
         """
         assert self._process.stdin
         assert self._process.stdout
@@ -125,7 +125,7 @@ class Side:
 
     def close(self) -> None:
         """End the process."""
-        with self._process:  # which closes both pipes, and waits
+        with self._process:  # closes both pipes, and waits
             pass
 
 
@@ -153,9 +153,9 @@ def measure(
         A directory on the disk to measure.
     rounds : int, optional
     seconds : float, optional
-        Of turns, for a benchmark and a round.
+        How long the turns of a benchmark last in a round.
     say : callable, optional
-        Told about each round.
+        Called with a line about each round.
     """
     found = {each: Timed(*each, [], []) for each in benchmarks}
     caches = Path(tempfile.mkdtemp(dir=scratch))

@@ -1,7 +1,7 @@
-"""Slowdowns to plant: the self-test shows that each is found.
+"""Slowdowns that the self-test plants in the code, to show that each is found.
 
-A plant is put behind a backend's module, and replaces a method of the public interface for stores
-of that backend: what counts another backend does not even import it.
+A plant is appended to a backend's module. It replaces a method of the public interface, for stores
+of that backend only. A process that counts another backend does not even import it.
 """
 
 import shutil
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from report.counts import READING
 
-# Where an operation is slower than its reading or writing alone, it may be named, too.
+# The operations in which a plant in a writing method may be reported.
 WRITING = ("write many", "write one", "append")
 
 AROUND = """
@@ -41,9 +41,9 @@ class Plant(NamedTuple):
     ----------
     title : str
     method : str
-        Of a store, which is replaced.
+        The method of a store that is replaced.
     body : str
-        What replaces it; "{loops}" in it stands for that many turns of a loop.
+        The code that replaces it; "{loops}" in it stands for the number of turns of a loop.
     """
 
     title: str
@@ -116,7 +116,7 @@ SLOWER = (Plant("", "read_many", SLOW), Plant("", "read_one", SLOW))
 
 
 def plant(packages: Path, made: Path, backend: str, plant: Plant, loops: int = 0) -> None:
-    """Copy a package, and plant into the copy."""
+    """Copy a package unless that is done, and add a plant to the copy."""
     if not made.exists():
         shutil.copytree(packages, made)
     body = plant.body.replace("{method}", plant.method).replace("{loops}", str(loops)).strip()

@@ -1,4 +1,4 @@
-"""The results that asv keeps, as plain figures: what the page compares."""
+"""Read the results that asv keeps, as figures for the page and the terminal."""
 
 import json
 import math
@@ -23,11 +23,11 @@ from report.workloads import BYTES_PER_IMAGE, CALIBRATION, PER_IMAGE, Group, Wor
 
 Key = tuple[Any, ...]
 
-# In the order in which they are shown; zlib-ng takes the place of zlib in newer Pillows.
+# In the order in which they are shown; newer versions of Pillow have zlib-ng in place of zlib.
 BUNDLED = ("LMDB", "HDF5", "zlib", "zlib-ng", "xxHash")
 
-# From so many samples on, two of them are the ends of an interval of 99% for the median:
-# 2 * 0.5**8 < 0.01. Of fewer, asv's interval is a guess about what the samples are drawn from.
+# From 8 samples on, two of them are the ends of a 99% confidence interval for the median:
+# 2 * 0.5**8 < 0.01. With fewer, asv's interval depends on an assumed distribution.
 ENOUGH = 8
 
 
@@ -40,12 +40,12 @@ class Figure(NamedTuple):
         The median of the samples in the benchmark's unit; None if it failed, and NaN if it was
         not run or does not apply.
     stats : dict
-        asv's statistics of the samples; empty of what is measured once.
+        asv's statistics of the samples; empty if the value is measured once.
     samples : list of float or None
-        The samples, where asv was told to keep them.
+        The samples, if asv was told to keep them.
     varies : bool
-        Whether another run would find another value: of times and of memory in use it would, of
-        the bytes and ratios that are counted it would not.
+        Whether another run would find another value. Times and memory in use vary; bytes and ratios
+        that are counted do not.
     """
 
     value: float | None
@@ -55,7 +55,7 @@ class Figure(NamedTuple):
 
     @property
     def number(self) -> float | None:
-        """The value; None where it failed, was not run or does not apply."""
+        """The value; None if it failed, was not run or does not apply."""
         return None if self.value is None or math.isnan(self.value) else self.value
 
     @property
@@ -65,20 +65,20 @@ class Figure(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The interval of 99% that asv gives the median; None where it has too few samples."""
+        """The 99% confidence interval of the median, from asv; None if samples are too few."""
         ends = self.stats.get("ci_99_a", math.nan), self.stats.get("ci_99_b", math.nan)
         return ends if all(map(math.isfinite, ends)) else None
 
     @property
     def repeat(self) -> int | None:
-        """How many samples there are; None of what another run would find the same."""
+        """The number of samples; None if the value does not vary."""
         return int(self.stats.get("repeat", 1)) if self.varies else None
 
     def differs(self, other: "Figure") -> bool | None:
         """Return whether the difference is more than noise; None if it cannot be known.
 
-        By asv's own test, as `asv compare` does it: that of Mann and Whitney at 0.002 where the
-        samples were kept and are enough, and else whether the intervals of 99% are apart.
+        The test is that of `asv compare`. If enough samples were kept, it is the Mann-Whitney test
+        at 0.002. Otherwise, two values differ if their 99% confidence intervals do not overlap.
         """
         if not self.varies:
             return self.value != other.value
@@ -88,7 +88,7 @@ class Figure(NamedTuple):
 
 
 class Benchmark(NamedTuple):
-    """What asv knows of a benchmark, and what was measured with it.
+    """What asv knows about a benchmark, and what was measured with it.
 
     Attributes
     ----------
@@ -112,21 +112,21 @@ class Benchmark(NamedTuple):
 
 
 def over_plain(measured: Mapping[str, Benchmark], name: str, key: Key) -> float | None:
-    """Return the cost of an image over its cost in plain code: what the promises cost.
+    """Return the cost of an image divided by its cost in plain code: what the promises cost.
 
     Parameters
     ----------
     measured : dict
         The benchmarks, by name.
     name : str
-        The benchmark, which names that of plain code as its fact `plain`.
+        The benchmark; its fact `plain` names that of plain code.
     key : tuple
         Its parameters, the backend first.
 
     Returns
     -------
     float or None
-        None where one of the two was not measured.
+        None if one of the two was not measured.
     """
     ours = measured.get(name)
     plain = measured.get(ours.known.get("plain", "")) if ours else None
@@ -150,12 +150,12 @@ class Cell(NamedTuple):
     column : str
         The backend, or what else is compared.
     choices : tuple of str
-        The parameters that the reader chooses, empty where there is no such parameter.
+        The values that the reader chooses; empty if the benchmark has no such parameter.
     figure : Figure
     images : int
         What to divide the figure by.
     over_plain : float or None
-        In a group of ratios to plain code, the ratio.
+        The ratio, in a group of ratios to plain code.
     """
 
     workload: Workload
@@ -167,7 +167,7 @@ class Cell(NamedTuple):
 
 
 def cells_of(group: Group, measured: Mapping[str, Benchmark]) -> Iterator[Cell]:
-    """Return what was measured or failed of a group, row by row."""
+    """Yield the cells of a group that were measured or failed, row by row."""
     for workload in used_in(group.id):
         for source in (workload.source, *workload.beside):
             benchmark = measured.get(source.benchmark)
@@ -193,22 +193,23 @@ def cells_of(group: Group, measured: Mapping[str, Benchmark]) -> Iterator[Cell]:
 
 
 class Result(NamedTuple):
-    """What was measured of one commit in one environment of one machine.
+    """What was measured for one commit, in one environment of one machine.
 
     Attributes
     ----------
     machine, environment, commit : str
     date : int
-        Of the commit, in milliseconds since 1970.
+        The date of the commit, in milliseconds since 1970.
     hardware, versions, facts : dict of str to str
         What it was measured with: the machine, the Python packages, and what is recorded beside
         the results.
     datasets : dict
-        By the name of the images, the benchmarks by name.
+        The benchmarks by name, for each name of images.
     outdated : int
-        How many benchmarks were left out since they were measured by another version.
+        How many benchmarks were left out because another version of them was measured.
     common : dict
-        By name, the benchmarks of no images, as the calibration. All datasets have them, too.
+        The benchmarks that use no images, such as the calibration, by name. All datasets have them,
+        too.
     """
 
     machine: str
@@ -224,7 +225,7 @@ class Result(NamedTuple):
 
     @property
     def hardware_line(self) -> str:
-        """What the machine is, as far as asv knows."""
+        """A line about the hardware, as far as asv knows it."""
         known = self.hardware
         ram = f"{int(known['ram']) / 2**30:.0f} GiB" if known["ram"].isdigit() else known["ram"]
         cores = f"{known['num_cpu']} cores" if known["num_cpu"] else ""
@@ -238,9 +239,10 @@ def result_files(results_dir: str) -> dict[str, int]:
 
 
 def leave_out_unusable() -> None:
-    """Have asv leave out, and name, a file of results with figures that it cannot use.
+    """Make asv leave out, and name, a file of results with figures that it cannot use.
 
-    asv does so with a file that is no JSON or misses a key. Other contents end `asv publish`.
+    asv itself does so only if the file is not JSON or lacks a key. Other contents would end
+    `asv publish`.
     """
     load_file = Results.load
     sound: set[str] = set()  # asv loads each file three times, and the page once more
@@ -260,7 +262,7 @@ def leave_out_unusable() -> None:
 
 
 def _check(results: Any) -> None:
-    """Raise TypeError unless figures are numbers, and what names them is text."""
+    """Raise TypeError unless figures are numbers, and commits and parameters are text."""
     if not isinstance(results.date, int) or not isinstance(results.commit_hash, str):
         raise TypeError("the commit or its date is malformed")
     for name in results.get_all_result_keys():
@@ -273,13 +275,13 @@ def _check(results: Any) -> None:
         for samples in results.get_result_samples(name, parameters):
             values += samples or ()
         if not all(value is None or isinstance(value, int | float) for value in values):
-            raise TypeError(f"{name} has a figure that is no number")
+            raise TypeError(f"{name} has a figure that is not a number")
 
 
 def read_all(results_dir: str, benchmarks: Mapping[str, Any]) -> Iterator[Result]:
-    """Return all results, those of one machine and commit one after another.
+    """Yield all results; those of one machine and commit come one after another.
 
-    asv has said which files it cannot read, when it made its own pages of them.
+    Files that asv cannot read are left out: asv has named them when it made its own pages.
     """
     for root, name, machine in sorted(iter_results_paths(results_dir)):
         path = os.path.join(root, name)
@@ -294,14 +296,14 @@ def load(path: str | Path, benchmarks: Mapping[str, Any], machine: str | None = 
     ----------
     path : str or Path
     benchmarks : dict
-        What asv knows of each benchmark, by name.
+        What asv knows about each benchmark, by name.
     machine : str, optional
-        The machine that it must be of.
+        The machine that the file must be of.
 
     Raises
     ------
     UserError
-        asv cannot read it, or it is of another machine.
+        asv cannot read the file, or it is of another machine.
     """
     results = Results.load(str(path), machine_name=machine)
     versions = {name: str(value or "") for name, value in results.params.items()}
@@ -314,7 +316,7 @@ def load(path: str | Path, benchmarks: Mapping[str, Any], machine: str | None = 
         if known is None:
             continue
         version = str(results.benchmark_version.get(name) or known["version"])
-        # Before images had an environment of their own, their name was a part of the version.
+        # Before images had their own environment, their name was a part of the version.
         if version.partition(", ")[0] != str(known["version"]).partition(", ")[0]:
             outdated += 1
             continue
@@ -341,7 +343,7 @@ def load(path: str | Path, benchmarks: Mapping[str, Any], machine: str | None = 
 
 
 def known_benchmarks(results_dir: str | Path) -> Mapping[str, Any]:
-    """Return what asv knows of the benchmarks of its directory of results, by name."""
+    """Return what asv knows about the benchmarks of a directory of results, by name."""
     conf = Config()
     conf.results_dir = str(results_dir)
     benchmarks: Mapping[str, Any] = Benchmarks.load(conf)
@@ -349,19 +351,19 @@ def known_benchmarks(results_dir: str | Path) -> Mapping[str, Any]:
 
 
 def durations(results_dir: str | Path) -> dict[str, float]:
-    """Return how many seconds each benchmark took, by the newest files of results."""
+    """Return how many seconds each benchmark took, according to the newest files of results."""
     files = result_files(str(results_dir))
     found: dict[str, float] = {}
     for path in sorted(files, key=files.__getitem__)[-20:]:
         with suppress(UserError):
             for name, seconds in Results.load(path).duration.items():
-                # Of benchmarks measured in turns asv keeps the last turn's alone.
+                # For benchmarks that are measured in turns, asv keeps only that of the last turn.
                 found[name] = max(seconds or 0.0, found.get(name, 0.0))
     return found
 
 
 def facts_of(result_path: str | Path) -> dict[str, str]:
-    """Return the facts recorded beside a file of results; none where none can be read."""
+    """Return the facts recorded beside a file of results; none if none can be read."""
     try:
         recorded = json.loads(Path(result_path).with_suffix(".facts").read_text())
     except (OSError, ValueError):
@@ -397,7 +399,7 @@ def _keys(parameters: tuple[tuple[str, ...], ...]) -> list[Key]:
 
 
 def _parameter(written: str) -> Any:
-    """Return a parameter; asv keeps what repr makes of it."""
+    """Return the value of a parameter, of which asv keeps the repr."""
     try:
         value = literal_eval(written)
     except (ValueError, SyntaxError, MemoryError, RecursionError):

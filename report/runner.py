@@ -1,4 +1,4 @@
-"""What the commands share: asv with room to measure, git, and the sentences around them."""
+"""Shared by the commands: asv with disk space to measure in, git, and messages to the user."""
 
 import os
 import shutil
@@ -24,9 +24,9 @@ SPACE = {"quick": 1 << 30, "full": 4 << 30, "large": 4 << 30}
 
 
 def unless_obstructed(command: Callable[[], int], obstructed: int = 1) -> int:
-    """Look for what would stand in the way of asv, run a command and return its exit code.
+    """Check for obstacles, run a command and return its exit code.
 
-    Where there is an obstacle, the user reads what to do, and `obstructed` is returned.
+    If there is an obstacle, print what to do about it, and return `obstructed`.
     """
     os.chdir(ROOT)
     try:
@@ -45,45 +45,47 @@ def unless_obstructed(command: Callable[[], int], obstructed: int = 1) -> int:
 
 
 def publish(conf: Any) -> int:
-    """Have asv make the site; return its exit code."""
+    """Make asv build the site; return its exit code."""
     code = asv("publish")
     if code:
-        shutil.rmtree(conf.html_dir, ignore_errors=True)  # half a site looks like a whole one
+        shutil.rmtree(conf.html_dir, ignore_errors=True)  # an incomplete site would look complete
     return code
 
 
 def say_where(conf: Any, code: int) -> None:
-    """Say where the site is, and what the reader of a table may otherwise miss."""
+    """Print where the site is, and the notes to the table."""
     say_site(conf)
     for note in notes(code):
         print(obstacles.wrapped(note))
 
 
 def say_site(conf: Any) -> None:
-    """Say where the site is, and what opens it."""
+    """Print where the site is, and how to open it."""
     site = Path(conf.html_dir).resolve()
     print()
     if (site / "compare.html").exists():
-        print(f"The backends compared: {site / 'compare.html'}, which any browser opens")
+        print(f"The backends compared: {site / 'compare.html'} (opens in any browser)")
     print(f"The site: {site / 'index.html'}")
     environment = os.environ.get("TOX_ENV_NAME", "bench")
-    print(f"It needs a server: python -m tox exec -e {environment} -- asv preview")
+    print(f"The site needs a server: python -m tox exec -e {environment} -- asv preview")
 
 
 def notes(code: int) -> list[str]:
-    """Return what the reader of the table may otherwise miss."""
+    """Return what the reader of the table might not notice otherwise."""
     found = []
     if code == FAILED_BENCHMARK:
         found.append("Benchmarks failed: asv's output above the table says why.")
     if git("status", "--porcelain", "--", "storage_impl"):
-        found.append("asv measured the commit: the uncommitted changes in storage_impl are not in.")
+        found.append("asv measured the commit, without the uncommitted changes in storage_impl.")
     if git("rev-parse", "--is-shallow-repository") == "true":
-        found.append("This clone has no history to compare with: git fetch --unshallow gets it.")
+        found.append(
+            "This clone has no history to compare with: get it with git fetch --unshallow."
+        )
     return found
 
 
 def remember_machine(called: str | None = None) -> str:
-    """Have asv know this machine, or its run would ask; return the name of its results."""
+    """Describe this machine to asv, whose run would ask otherwise; return the machine's name."""
     called = called or Machine.get_unique_machine_name()
     try:
         known = MachineCollection.load(called)
@@ -94,12 +96,12 @@ def remember_machine(called: str | None = None) -> str:
 
 
 def environment_python() -> str:
-    """Return the interpreter of the suite's environment, which is made where there is none.
+    """Return the interpreter of the suite's environment, which is made if it does not exist.
 
     Raises
     ------
     ObstacleError
-        It cannot be made.
+        The environment cannot be made.
     """
     conf = Config.load()
     (environment,) = get_environments(conf, "")
@@ -111,7 +113,7 @@ def environment_python() -> str:
 
 
 def backends(python: str) -> list[str]:
-    """Return the backends that the benchmarks measure, by an interpreter with the libraries."""
+    """Return the backends that the benchmarks measure; `python` has the libraries."""
     code = "from benchmarks.common import BACKENDS; print(*BACKENDS)"
     return subprocess.run(
         [python, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
@@ -120,7 +122,7 @@ def backends(python: str) -> list[str]:
 
 @contextmanager
 def scratch(space: int) -> Iterator[str]:
-    """Give a directory with `space` bytes on the disk to measure, and remove it."""
+    """Yield a directory on the disk to measure, which has `space` bytes free, and remove it."""
     (ROOT / ".asv").mkdir(exist_ok=True)
     parent = Path(tempfile.gettempdir() if "TMPDIR" in os.environ else ROOT / ".asv")
     for place in (ROOT, parent):
@@ -130,7 +132,7 @@ def scratch(space: int) -> Iterator[str]:
 
 
 def asv(*arguments: str, **environment: str) -> int:
-    """Run asv, its output where the user sees it; return its exit code."""
+    """Run asv with its output shown to the user; return its exit code."""
     sys.stdout.flush()
     return subprocess.run(
         [sys.executable, "-m", "asv", *arguments], env=os.environ | environment
@@ -138,7 +140,7 @@ def asv(*arguments: str, **environment: str) -> int:
 
 
 def git(*arguments: str, directory: Path | None = None) -> str:
-    """Return what git prints, in the checkout unless it is told another directory."""
+    """Return what git prints when it runs in the checkout, or in another directory."""
     return subprocess.run(
         ["git", *arguments], cwd=directory or ROOT, stdout=subprocess.PIPE, text=True, check=True
     ).stdout.strip()

@@ -1,8 +1,9 @@
-"""How many changes in noisy histories are found, and how many are false: `python -m report.score`.
+"""How many changes in noisy histories are found, and how many are false alarms?
 
-There are 40 commits before a step, noise of 5%, the least change that is
-named 5%. A step is found where one in its direction is named within two commits of it. Without a
-step a history has 60 commits, and any change is a false alarm.
+`python -m report.score` prints both. The noise is 5%, and changes of at least 5% are reported. A
+history with a step has 40 commits before it. The step is found if a change in its direction is
+reported within two commits of it. A history without a step has 60 commits, and any change that is
+reported in it is a false alarm.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ NOISE = 0.05
 NEAR = 2
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
 
-# All have a standard deviation of 1, but for the last, of which it is infinite.
+# The standard deviation is 1, except that of the last, which is infinite.
 HEAVY: dict[str, Draw] = {
     "Gaussian": lambda random, count: random.standard_normal(count),
     "Student's t, 3 degrees of freedom": lambda r, count: r.standard_t(3, count) / 3**0.5,
@@ -35,7 +36,7 @@ def series(
 
 
 def found(factor: float, after: int, runs: int) -> float:
-    """Return in which part of the histories a step is found after some commits."""
+    """Return the part of the histories in which a step is found, `after` commits later."""
     random = np.random.default_rng(1)
     hits = 0
     for _ in range(runs):
@@ -48,7 +49,7 @@ def found(factor: float, after: int, runs: int) -> float:
 
 
 def alarms(draw: Draw, runs: int) -> float:
-    """Return which part of the histories without a step has one."""
+    """Return the part of the histories without a step in which a change is found."""
     random = np.random.default_rng(1)
     return sum(bool(shifts(list(series(random, 60, NOISE, draw)))) for _ in range(runs)) / runs
 
@@ -59,7 +60,7 @@ def main(runs: int = 1000) -> None:
     for factor in (1.1, 1.2, 1.3):
         parts = [f"{found(factor, after, runs):6.1%}" for after in (3, 5, 10, 20)]
         print(f"  {factor - 1:+.0%}  {'  '.join(parts)}", flush=True)
-    print("Without a step, with an alarm:")
+    print("Without a step, false alarms:")
     for name, draw in HEAVY.items():
         print(f"  {alarms(draw, runs):6.1%}  {name}", flush=True)
 

@@ -1,8 +1,8 @@
-"""Where a series of figures changes: exactly where they are counted, by a test where timed.
+"""Where a series of figures changes: exactly for counts, and by a statistical test for times.
 
-What is counted is the same from run to run: there, every difference that is large enough is a
-change (`steps`). What is timed is noisy, and a change is where a permutation test finds that the
-figures after it are not those before (`shifts`).
+Counts are the same from run to run, so every difference that is large enough is a change (`steps`).
+Times are noisy, so a change is where a permutation test finds that the figures after it differ from
+those before it (`shifts`).
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-TIMED = 0.05  # the least change that is named, as a fraction
+TIMED = 0.05  # the smallest change that is reported, as a fraction
 
-FEWEST = 3  # commits between two changes of what is timed
-# Of all histories without a change, this part gets one by chance, whatever the noise: by the test
-# for a change that stays, and by the one for a change that is taken back.
+FEWEST = 3  # the fewest commits between two changes of times
+# The rates of false alarms: the part of the histories without a change in which a test finds one by
+# chance, whatever the noise. One test is for changes that stay, one for changes that are reverted.
 STAYS = 0.0125
 TAKEN_BACK = 0.0025
 PERMUTATIONS = 999
@@ -30,7 +30,7 @@ class Step(NamedTuple):
     Attributes
     ----------
     place : int
-        Of the first figure after it.
+        The place of the first figure after it.
     before, after : float
         The level on both sides.
     """
@@ -41,28 +41,28 @@ class Step(NamedTuple):
 
     @property
     def factor(self) -> float:
-        """What the level is multiplied by; infinite where nothing became something."""
+        """The factor between the levels; infinite if the level was 0 before."""
         return self.after / self.before if self.before else float("inf")
 
 
 def steps(figures: Sequence[float], least: float) -> list[Step]:
-    """Return the changes of what another run would find the same.
+    """Return the changes of figures that do not vary from run to run.
 
-    A figure is compared with the one after the last change, so that many small differences are
-    named when they have added up.
+    A figure is compared with the one after the last change, so that small differences are reported
+    once they add up.
 
     Parameters
     ----------
     figures : sequence of float
         The oldest first.
     least : float
-        The smallest change to name, as a fraction.
+        The smallest change to report, as a fraction.
     """
     found: list[Step] = []
     level = figures[0] if figures else 0.0
     for index, (before, figure) in enumerate(pairwise(figures), 1):
         if abs(figure - level) > least * level:
-            # By the neighbours, if they differ: the small ones before are of other commits.
+            # If the neighbours differ enough, the small differences before are of other commits.
             alone = abs(figure - before) > least * before
             found.append(Step(index, before if alone else level, figure))
             level = figure
@@ -70,13 +70,14 @@ def steps(figures: Sequence[float], least: float) -> list[Step]:
 
 
 def shifts(figures: Sequence[float], least: float = TIMED) -> list[Step]:
-    """Return the changes of what is noisy, by divisive segmentation with a permutation test.
+    """Return the changes of noisy figures, by divisive segmentation with a permutation test.
 
     The series is split where the means of the logarithms on both sides differ most, for their
-    lengths, or else where those in and around a stretch do. The split stands if few permutations of
-    the series have one as clear: so the rate of false alarms depends on no distribution. The parts
-    are split in turn. At the end, splits between levels that differ by too little are taken back,
-    the smallest first.
+    lengths. If that split does not stand, the series is split around the stretch whose mean differs
+    most from that of the rest. A split stands if few permutations of the series have one as clear,
+    so the rate of false alarms depends on no distribution. The parts are then split in the same
+    way. At the end, splits between levels that differ by too little are removed, the smallest
+    first.
 
     See James and Matteson, "ecp: an R package for nonparametric multiple change point analysis of
     multivariate data" (2014), for the division, and Olshen et al., "Circular binary segmentation
@@ -87,10 +88,10 @@ def shifts(figures: Sequence[float], least: float = TIMED) -> list[Step]:
     figures : sequence of float
         The oldest first, all above 0.
     least : float, optional
-        The smallest change of the median to name, as a fraction.
+        The smallest change of the median to report, as a fraction.
     """
     logarithms = np.log(np.asarray(figures, np.float64))
-    random = np.random.default_rng(0)  # the same figures have the same changes
+    random = np.random.default_rng(0)  # a fixed seed: the same figures have the same changes
     ends = {0, len(figures)}
     parts = [(0, len(figures))]
     while parts:
@@ -111,10 +112,11 @@ def shifts(figures: Sequence[float], least: float = TIMED) -> list[Step]:
 
 
 def _split(figures: NDArray[np.float64], random: np.random.Generator) -> tuple[int, ...]:
-    """Return where the clearest change is, and is taken back; nothing if chance finds one as clear.
+    """Return the place of the clearest change and, if it is reverted, of its end; or nothing.
 
-    The mean of a stretch is compared with that of all else by the sums up to each figure: both a
-    stretch and the rest have at least `FEWEST` figures.
+    There is nothing if chance finds a change as clear: if too many permutations have one. The mean
+    of a stretch is compared with that of the rest, by the sums up to each figure. Both the stretch
+    and the rest have at least `FEWEST` figures.
     """
     count = len(figures)
     if count < 2 * FEWEST:

@@ -43,19 +43,19 @@ HEADINGS = (
 WORDS = (0, 2)  # columns; the others are figures
 
 LEGEND = """\
-Microseconds an image, and x the factor to the version above it; * is more than noise. What a
-library has no part in shows the noise, and so does cpu, the factor of a fixed load of Python.
-instr: thousands of instructions of the plain code for 64 images, the same each time."""
+Microseconds per image. x: the factor to the version above; * marks more than noise. A backend that
+does not use the library shows the noise, and so does cpu, the factor of a fixed load in Python.
+instr: thousands of instructions of plain code for 64 images, the same in every run."""
 VERSION_WORDS = range(3)
 
-# By library, the C libraries that may come inside it.
+# For each library, the C libraries that may come inside it.
 INSIDE = {"Pillow": ("zlib-ng", "zlib"), "lmdb": ("LMDB",), "h5py": ("HDF5",)}
 
 Measured = Mapping[str, Benchmark]
 
 
 def text(conf: Config, paths: Iterable[str]) -> str:
-    """Return a table for each of these files of results that is of the newest commit."""
+    """Return a table for each of these files of results, if it is of the newest commit."""
     benchmarks = Benchmarks.load(conf)
     results = [load(path, benchmarks) for path in sorted(paths)]
     newest = max(results, key=lambda result: result.date).commit
@@ -69,7 +69,7 @@ def text(conf: Config, paths: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text in the characters that the terminal knows."""
+    """Return a text in which the characters that the terminal lacks are escaped."""
     encoding = sys.stdout.encoding or "ascii"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
@@ -103,7 +103,7 @@ def head(result: Result) -> list[str]:
 
 
 def tables_of(measured: Mapping[str, Benchmark]) -> list[str]:
-    """Return the lines of the table of single operations, and of one for each group."""
+    """Return the lines of the table of single operations, and of a table for each group."""
     lines = table(measured)
     for group in GROUPS:
         rows = [] if group.id == FIRST else list(_group_rows(group, measured))
@@ -113,12 +113,12 @@ def tables_of(measured: Mapping[str, Benchmark]) -> list[str]:
     if few := _few(measured):
         lines += ["", *obstacles.wrapped(few).split("\n")]
     return lines or [
-        "Nothing that was measured has a row here: its figures are above, and on the site."
+        "No measured benchmark has a row here: the figures are above, and on the site."
     ]
 
 
 def _few(measured: Mapping[str, Benchmark]) -> str:
-    """Return what to do about figures that no verdict can be made of; nothing where none is."""
+    """Return what to do about times with too few samples; an empty string if there are none."""
     times = [
         found.repeat
         for benchmark in measured.values()
@@ -138,7 +138,7 @@ def _few(measured: Mapping[str, Benchmark]) -> str:
 def table(measured: Mapping[str, Benchmark]) -> list[str]:
     """Return the lines of the table of single operations, of at most 100 characters."""
     rows: list[Sequence[str]] = [HEADINGS]
-    # Backwards: one image before many, and writing before reading.
+    # In reverse order: one image before many, and writing before reading.
     for name in sorted(measured, reverse=True):
         known = measured[name].known
         if known["type"] == "time" and known["param_names"] in (["backend"], ["backend", "count"]):
@@ -154,7 +154,7 @@ def _rows(measured: Mapping[str, Benchmark], name: str) -> Iterator[Sequence[str
     if sum(other.startswith(f"{group}.time_") for other in measured) > 1:
         operation += f": {method.removeprefix('time_').replace('_', ' ')}"
     if benchmark.known.get("images") == 1:
-        operation += " (us)"  # what opening costs, however many images are in the store
+        operation += " (us)"  # per call, however many images are in the store
     # Sorting is stable: the backends keep their order.
     for key, found in sorted(benchmark.figures.items(), key=lambda item: item[0][1:]):
         if found.value is not None and math.isnan(found.value):  # not selected, or skipped
@@ -177,7 +177,7 @@ def _rows(measured: Mapping[str, Benchmark], name: str) -> Iterator[Sequence[str
         )
 
 
-# What a unit is called, and what to multiply a figure with.
+# For each unit, its name and the factor to multiply a figure with.
 UNITS = {
     PER_IMAGE: ("us/image", 1e6),
     SECONDS: ("ms", 1e3),
@@ -187,7 +187,7 @@ UNITS = {
 
 
 def _group_rows(group: Group, measured: Mapping[str, Benchmark]) -> Iterator[list[str]]:
-    """The heading and the rows of a group's table; none where nothing was measured."""
+    """Yield the heading and the rows of a group's table, if anything was measured."""
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for cell in cells_of(group, measured):
         unit, factor = UNITS[RATIO if group.over_plain else cell.workload.unit]
@@ -211,20 +211,20 @@ def _value(measured: Mapping[str, Benchmark], name: str | None, key: Key) -> flo
 
 
 def figure(value: float) -> str:
-    """Return a number with three digits that count, and all of a large one's."""
+    """Return a number with three significant digits, or with all digits if it is large."""
     digits = 3 if value < 0.0995 else 2 if value < 9.995 else 1 if value < 99.95 else 0
     return f"{value:,.{digits}f}"
 
 
 def aligned(rows: Sequence[Sequence[str]], words: Container[int]) -> Iterator[str]:
-    """Return lines with their columns below each other, an empty one for a row without cells.
+    """Yield a line for each row, with aligned columns; a row without cells is an empty line.
 
     Parameters
     ----------
     rows : sequence of sequence of str
-        The cells; all rows have as many, or none.
+        The cells; all rows have the same number of cells, or none.
     words : container of int
-        Which columns begin below each other; the others are figures, and end so.
+        Which columns are aligned left; the others are figures, and are aligned right.
     """
     widths = [max(map(len, column)) for column in zip(*filter(None, rows), strict=True)]
     for row in rows:
@@ -239,7 +239,7 @@ def aligned(rows: Sequence[Sequence[str]], words: Container[int]) -> Iterator[st
 
 
 def versions_text(results: Sequence[Result], dataset: str) -> str:
-    """Return a table for each library and what its versions were measured beside; "" of none.
+    """Return a table for each library and each set of versions of the others; empty if none.
 
     Parameters
     ----------
@@ -266,7 +266,7 @@ def versions_text(results: Sequence[Result], dataset: str) -> str:
 
 
 def _version_rows(library: str, group: list[Result], dataset: str) -> Iterator[list[str]]:
-    """The lines of a table: a heading, then each workload with each version."""
+    """Yield the rows of a table: a heading, then each workload with each version."""
     measured = [result.datasets.get(dataset, {}) for result in group]
     names = [workload.source.benchmark for workload in used_in(VERSIONS)]
     keys = [key for each in measured for name in names for key in _figures(each, name)]
@@ -307,7 +307,7 @@ def _workload_rows(
 
 
 def _inside(library: str, result: Result) -> str:
-    """The C library that came inside, where that was recorded."""
+    """Return the C libraries that came inside, if they were recorded."""
     names = [name for name in INSIDE.get(library, ()) if name in result.facts]
     return " ".join(f"{name} {result.facts[name]}" for name in names)
 
@@ -317,7 +317,7 @@ def _figures(measured: Measured, name: str) -> dict[Key, Figure]:
 
 
 def _cost(measured: Measured, name: str, key: Key) -> str:
-    """Microseconds an image, or thousands of a count; nothing where it was not measured."""
+    """Return microseconds per image, or thousands of a count; empty if it was not measured."""
     found = _figures(measured, name).get(key)
     if found is None or found.value is None:
         return "failed" if found else ""

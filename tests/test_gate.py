@@ -32,9 +32,9 @@ def timed(factor: float, noise: float = 0.0) -> Timed:
 
 JUDGED: list[tuple[list[Counted], list[Timed], int, str]] = [
     ([SAME], [timed(1.01)], 0, "Nothing got slower, in 1 counts and 1 times."),
-    ([MORE], [timed(1.01)], WORSE, "png, read all: instructions +2.0%; counts alone see it."),
-    ([SAME], [timed(1.3)], WORSE, "png, read all: time x 1.30; times alone see it."),
-    ([MORE], [timed(1.3)], WORSE, "instructions +2.0%, time x 1.30; counts and times see it."),
+    ([MORE], [timed(1.01)], WORSE, "png, read all: instructions +2.0%; only counts show it."),
+    ([SAME], [timed(1.3)], WORSE, "png, read all: time x 1.30; only times show it."),
+    ([MORE], [timed(1.3)], WORSE, "instructions +2.0%, time x 1.30; counts and times show it."),
     ([MORE], [], WORSE, "instructions +2.0%; it is not timed."),
     ([LESS], [timed(0.7)], 0, "Nothing got slower"),
     ([BROKE, MORE], [], BROKEN, "Broken: png, read all."),
@@ -213,7 +213,7 @@ def test_outcome_of_a_plant() -> None:
     assert (same.found, same.other) == (True, [])
     lines = list(selftest.summary("counts", [found, found._replace(other=[])]))
     assert lines[1].split()[:7] == ["plant", "png", "2", "of", "2", "1", "of"]
-    assert "also named: write many: instructions +2.0%" in lines[2]
+    assert "also reported: write many: instructions +2.0%" in lines[2]
 
 
 def test_a_version_that_fails_has_no_counts() -> None:

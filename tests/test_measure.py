@@ -86,15 +86,15 @@ def test_interrupted(remote: Remote) -> None:
         assert done.returncode == 130
         assert "Traceback" not in done.stdout + done.stderr
         assert " ".join(done.stderr.split()).endswith(
-            f"Interrupted. What was measured of {benchmarks} is kept, and the same command goes on "
-            "from there."
+            f"Interrupted. What was measured of {benchmarks} is kept, and the same command "
+            "continues from there."
         )
         measured += rounds(remote)[:-1]
         assert samples(clone) == {name: [3 * measured.count(name)] for name in set(measured)}
 
     rest = remote.run(clone, *BENCH)
     assert rest.returncode == 0, rest.stderr
-    assert "Going on with the run that was interrupted" in rest.stdout
+    assert "Continuing the interrupted run" in rest.stdout
     assert measured + rounds(remote) == ["a", "b", "c"] * 2
     assert samples(clone) == {name: [6] for name in "abc"}
     assert not (clone / measure.JOURNAL).exists()

@@ -55,7 +55,8 @@ def test_a_package_without_a_wheel_is_left_out(
 
     monkeypatch.setattr(subprocess, "run", pip)
     assert others.with_wheels({"plyvel": "1", "zarr": "3"}, others.PACKAGES) == {"zarr": "3"}
-    assert capsys.readouterr().out == "plyvel 1 has no wheel here: what needs it is n/a.\n"
+    said = "plyvel 1 has no wheel here: benchmarks that need it are n/a.\n"
+    assert capsys.readouterr().out == said
     with pytest.raises(obstacles.ObstacleError, match="pip found none of plyvel"):
         others.with_wheels({"plyvel": "1"}, others.PACKAGES)
 

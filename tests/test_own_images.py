@@ -85,10 +85,10 @@ def test_what_is_measured_on_is_said(photos: Path, capfd: pytest.CaptureFixture[
 def test_bad_images_stop_a_run(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Neither asv nor a command of tox begins; which image it is, is said in lines and no more."""
     (photos / "1.png").write_bytes(b"torn")
-    with pytest.raises(UserError, match="cannot be measured on as they are"):
+    with pytest.raises(UserError, match="cannot be used as they are"):
         tagged()
     assert "  1.png: cannot identify image file" in capfd.readouterr().out
-    with pytest.raises(obstacles.ObstacleError, match="cannot be measured on as they are"):
+    with pytest.raises(obstacles.ObstacleError, match="cannot be used as they are"):
         obstacles.check_dataset()
 
 

@@ -303,7 +303,7 @@ def test_calibration_alone(site: Site) -> None:
     assert "calibration  cpu 27.0 ms, disk 3.50 ms" in text
     assert "images  " not in text.partition("\n\n")[0]
     assert text.endswith(
-        "\n\n" + "Nothing that was measured has a row here: its figures are above, and on the site."
+        "\n\n" + "No measured benchmark has a row here: the figures are above, and on the site."
     )
 
 
@@ -576,7 +576,7 @@ def test_old_python(
 ) -> None:
     """A Python that is too old is named, with the one that is needed."""
     monkeypatch.setattr(sys, "version_info", (3, 10, 13))
-    assert "Python 3.10.13, and the suite needs 3.11" in failure(capsys)
+    assert "Python 3.10.13, but the suite needs 3.11" in failure(capsys)
 
 
 def test_pip_fails() -> None:

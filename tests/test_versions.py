@@ -390,7 +390,7 @@ def test_an_environment_that_cannot_be_made(
     assert versions.main([]) == 1
     assert sweep.asked == []
     said = capsys.readouterr().err
-    assert "no environment with numpy 2.4.6, Pillow 13.0.0, lmdb 1.4.1, h5py 3.16.0" in said
+    assert "make an environment with numpy 2.4.6, Pillow 13.0.0, lmdb 1.4.1, h5py 3.16.0" in said
     assert "versions.json" in said
 
 

@@ -1,1 +1,1 @@
-"""A module for each environment of tox: what the user types."""
+"""The commands that the user runs: a module for each environment of tox."""

@@ -14,8 +14,8 @@ from report import obstacles, results, runner, terminal
 from report.measure import measure
 from report.workloads import LARGE, patterns
 
-# The options of asv run, before those of the user: as many samples as a second allows, and no
-# fewer than a verdict needs.
+# The options of asv run, before those of the user. The quick run takes as many samples as a second
+# allows, but no fewer than a verdict needs.
 OPTIONS = {
     "quick": ["--show-stderr", "--attribute=rounds=1", "--attribute=repeat=(8,10,1)"],
     "full": ["--show-stderr"],

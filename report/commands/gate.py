@@ -1,4 +1,4 @@
-"""Judge one commit against another, by counts and by times: what `tox run -e gate` runs.
+"""Compare one commit with another, by counts and by times: what `tox run -e gate` runs.
 
 python -m report.commands.gate [BASE [HEAD]]
 
@@ -29,7 +29,7 @@ IMAGES = 64  # as many as `benchmarks.work` counts
 
 
 class Judgement(NamedTuple):
-    """What came out.
+    """The result of a comparison.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Judgement(NamedTuple):
         return WORSE if self.more or self.slower else 0
 
     def sentences(self) -> Iterator[str]:
-        """Return the verdict, and then what else there is to say."""
+        """Yield the verdict, then a sentence for each detail."""
         timed = [each for each in self.timed if each.before]
         compared = f"{len(self.counted)} counts and {len(timed)} times"
         if not self.counted and not timed:
@@ -95,18 +95,18 @@ class Judgement(NamedTuple):
         return list(dict.fromkeys(found + [each.name for each in self.slower]))
 
     def seen(self, backend: str, operation: str) -> str:
-        """Return what is worse in an operation, and what sees it."""
+        """Return what is worse in an operation, and whether counts or times show it."""
         name = backend, operation
         more = [each for each in self.more if (each.backend, each.operation) == name]
         slower = [each for each in self.slower if each.name == name]
         other = [each for each in self.timed if each.name == name and each.before]
         said = [each.change for each in more] + [f"time x {each.factor:.2f}" for each in slower]
         if not slower:
-            alone = "counts alone see it" if other else "it is not timed"
+            alone = "only counts show it" if other else "it is not timed"
         elif not more:
-            alone = "times alone see it"
+            alone = "only times show it"
         else:
-            alone = "counts and times see it"
+            alone = "counts and times show it"
         return f"{backend}, {operation}: {', '.join(said)}; {alone}."
 
 
@@ -116,14 +116,18 @@ def main(arguments: list[str]) -> int:
         prog="tox run -e gate --",
         description="Count and time two commits, and fail if the second is slower.",
     )
-    parser.add_argument("base", nargs="?", default="HEAD^", help="(default: %(default)s)")
-    parser.add_argument("head", nargs="?", default="HEAD", help="(default: %(default)s)")
+    parser.add_argument(
+        "base", nargs="?", default="HEAD^", help="commit to compare with (default: %(default)s)"
+    )
+    parser.add_argument(
+        "head", nargs="?", default="HEAD", help="commit to judge (default: %(default)s)"
+    )
     given = parser.parse_args(arguments)
     return runner.unless_obstructed(lambda: compare(given.base, given.head), obstructed=BROKEN)
 
 
 def compare(base: str, head: str) -> int:
-    """Measure, say how it came out where it is read, and return the exit code."""
+    """Measure two commits, report the result, and return the exit code."""
     python = runner.environment_python()
     with runner.scratch(SPACE) as scratch:
         sides = []
@@ -155,7 +159,7 @@ def judge(python: str, before: Version, after: Version, scratch: Path) -> Judgem
 
 
 def timed_of(backends: Sequence[str]) -> list[pairs.Asked]:
-    """Return what to time of some backends."""
+    """Return what to time for these backends."""
     return [
         (each.source.benchmark, (backend, *each.source.parameters), (backend, each.counted))
         for each in used_in(GATE)
@@ -176,7 +180,7 @@ def extract(commit: str, directory: Path) -> None:
     if done.returncode != 0:
         raise obstacles.ObstacleError(
             f"Nothing was compared: git has no storage_impl of {commit} here. Correct the name, or "
-            "get the commit with git fetch (for actions/checkout: fetch-depth: 0)."
+            "fetch the commit with git fetch (for actions/checkout: fetch-depth: 0)."
         )
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(directory, filter="data")
@@ -188,7 +192,7 @@ def say(line: str) -> None:
 
 
 def tables(judgement: Judgement) -> Iterator[tuple[str, list[Sequence[str]]]]:
-    """Return the two tables, each with its title."""
+    """Yield the two tables, each with its title."""
     changed = [each for each in judgement.counted if each.changed]
     same = len(judgement.counted) - len(changed)
     rows: list[Sequence[str]] = [("before", "after", "change", "counter", "operation")]
@@ -200,7 +204,7 @@ def tables(judgement: Judgement) -> Iterator[tuple[str, list[Sequence[str]]]]:
 
 
 def report(judgement: Judgement) -> None:
-    """Print what came out; on GitHub, write it into the summary of the job, too."""
+    """Print the result; on GitHub, also write it into the summary of the job."""
     sentences = list(judgement.sentences())
     lines = list(map(obstacles.wrapped, sentences))
     for title, rows in tables(judgement):
@@ -212,7 +216,7 @@ def report(judgement: Judgement) -> None:
 
 
 def markdown(sentences: Sequence[str], judgement: Judgement) -> str:
-    """Return what came out for the summary of a job."""
+    """Return the result as Markdown, for the summary of a job."""
     parts = ["## Benchmarks", f"**{sentences[0]}**", *sentences[1:]]
     for title, (head, *rows) in tables(judgement):
         lines = [head, ["---"] * len(head), *rows]

@@ -1,4 +1,4 @@
-"""Measure what is new, keep the results and publish the site: what `tox run -e history` runs.
+"""Measure new commits, keep the results and publish the site: what `tox run -e history` runs.
 
 python -m report.commands.history [--remote NAME] [ARGUMENT OF asv run ...]
 
@@ -21,15 +21,15 @@ from report.workloads import patterns
 
 
 def main(arguments: list[str]) -> int:
-    """Go on with the history; return the exit code."""
+    """Continue the history; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="tox run -e history --",
-        description="Fetch the kept results, measure what is new, keep it, publish the site.",
-        epilog="All other arguments go to asv run: a range of commits, for one.",
+        description="Fetch the kept results, measure new commits, keep them, publish the site.",
+        epilog="All other arguments go to asv run, for example a range of commits.",
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--remote", default="origin", help="where the results are kept (default: %(default)s)"
+        "--remote", default="origin", help="git remote for the results (default: %(default)s)"
     )
     own, given = parser.parse_known_args(arguments)
     return runner.unless_obstructed(lambda: go_on(own.remote, given))
@@ -40,8 +40,8 @@ def go_on(remote: str, given: list[str]) -> int:
     options = make_argparser()[0].parse_args(["run", *given])
     if options.quick or options.dry_run or options.interleave_rounds:
         raise obstacles.ObstacleError(
-            "--quick, --dry-run and --interleave-rounds leave results that are not whole, or none: "
-            "the history takes none of them. python -m tox run -e bench tries things out."
+            "--quick, --dry-run and --interleave-rounds leave results that are not whole, or none, "
+            "so the history does not take them. Use python -m tox run -e bench to try things out."
         )
     conf = Config.load()
     complete_clone(remote)
@@ -52,14 +52,14 @@ def go_on(remote: str, given: list[str]) -> int:
     arguments = ["--show-stderr", "--skip-existing", *given]
     if not options.bench:
         arguments += [f"--bench={pattern}" for pattern in patterns("full")]
-    # A commit at a time, each kept at once: what is interrupted loses one commit at most.
+    # The results of each commit are kept at once, so an interrupt loses one commit at most.
     ranges = [[]] if options.range else [[f"{commit}^!"] for commit in new(results / machine)]
     files = failed = 0
     for commits in ranges:
         each = make_argparser()[0].parse_args(["run", *commits, *arguments])
         code = measure(conf, each, runner.SPACE["full"])
         if code not in (0, runner.FAILED_BENCHMARK):
-            print("\nasv stopped. Nothing is published; what is finished stays.", file=sys.stderr)
+            print("\nasv stopped. Nothing is published; finished results stay.", file=sys.stderr)
             return code
         failed = failed or code
         files += kept.keep(f"Results of {machine} for {options.range or commits[0][:8]}")
@@ -74,17 +74,19 @@ def go_on(remote: str, given: list[str]) -> int:
         print(printable(line))
     runner.say_site(conf)
     if failed:
-        print("Benchmarks failed, all others are kept and published: asv says above why.")
+        print("Benchmarks failed, all others are kept and published: asv's output says why.")
     return failed
 
 
 def new(results: Path) -> list[str]:
-    """Return the commits that a machine is to measure, the oldest first.
+    """Return the commits that a machine has to measure, the oldest first.
 
-    `asv run NEW` stops at a commit that any machine has measured, takes the whole history if
-    there is none, and begins with the newest commit, so that a crash would leave a gap for
-    good. Here it is every commit after the last one of this machine; that one is among them,
-    for what of it is missing; and only HEAD on a machine that has measured nothing.
+    These are the last commit that the machine measured, because some of its results may be missing,
+    and every commit after it. If the machine has measured nothing, it is only HEAD.
+
+    `asv run NEW` would do something else. It stops at a commit that any machine has measured, and
+    takes the whole history if there is none. It begins with the newest commit, so that a crash
+    would leave a gap for good.
     """
     measured = {path.name[:8] for path in results.glob("????????-*.json")}
     commits = runner.git("rev-list", "--first-parent", "HEAD").split()
@@ -95,14 +97,14 @@ def new(results: Path) -> list[str]:
 
 
 def complete_clone(remote: str) -> None:
-    """Fetch the commits that a shallow clone lacks: the site and what is new need them."""
+    """Fetch the commits that a shallow clone lacks: the site and `new` need them."""
     if runner.git("rev-parse", "--is-shallow-repository") != "true":
         return
     print(f"This clone is shallow: fetching its history from {remote}.")
     fetching = ["git", "fetch", "--quiet", "--unshallow", remote]
     if subprocess.run(fetching, cwd=runner.ROOT).returncode != 0:
         raise obstacles.ObstacleError(
-            f"This clone is shallow, and git could not fetch the rest from {remote}: see what git "
+            f"This clone is shallow, and git could not fetch the rest from {remote}: fix what git "
             "says above, or clone without --depth (for actions/checkout: fetch-depth: 0)."
         )
 

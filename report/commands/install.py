@@ -1,6 +1,6 @@
-"""pip install for tox: what is missing is said first, and what to do where pip fails.
+"""pip install for tox: says first what is missing, and, if pip fails, what to do.
 
-It runs before anything is installed, and so imports nothing that has to be.
+It runs before anything is installed, so it imports only the standard library.
 """
 
 import subprocess
@@ -12,7 +12,7 @@ from report import obstacles
 
 def main(arguments: list[str]) -> int:
     """Run pip with the arguments of this program."""
-    if any(argument.startswith("asv==") for argument in arguments):  # the environment measures
+    if any(argument.startswith("asv==") for argument in arguments):  # an environment that measures
         try:
             obstacles.check_python()
             obstacles.check_checkout(Path.cwd())

@@ -2,7 +2,7 @@
 
 python -m report.commands.loaders [ARGUMENT OF asv run ...]
 
-torch is in one more environment beside the default one. The results are part of the same site.
+torch is in a further environment beside the default one. Its results are part of the same site.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
 python -m report.commands.others [ARGUMENT OF asv run ...]
 
-Their packages are in one more environment beside the default one. Its results are part of the same
+Their packages are in a further environment beside the default one. Its results are part of the same
 site.
 """
 
@@ -53,7 +53,7 @@ def run(given: list[str], listed: Path, benchmarks: Iterable[str]) -> int:
     return code
 
 
-# Nothing is installed: pip says whether it could.
+# This installs nothing: pip only says whether it could.
 WOULD_INSTALL = (
     *(sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--no-deps"),
     *("--ignore-installed", "--only-binary", ":all:"),
@@ -66,7 +66,7 @@ def with_wheels(packages: dict[str, str], listed: Path) -> dict[str, str]:
     Raises
     ------
     ObstacleError
-        None has.
+        None has one.
     """
     found = {}
     for name, version in packages.items():
@@ -74,10 +74,12 @@ def with_wheels(packages: dict[str, str], listed: Path) -> dict[str, str]:
         if pip.returncode == 0:
             found[name] = version
         else:
-            print(f"{name} {version} has no wheel here: what needs it is n/a.", flush=True)
+            print(
+                f"{name} {version} has no wheel here: benchmarks that need it are n/a.", flush=True
+            )
     if not found:
         raise obstacles.ObstacleError(
-            f"pip found none of {', '.join(packages)}, and nothing was measured. Check the "
+            f"pip found none of {', '.join(packages)}, so nothing was measured: check the "
             f"network, and the versions in {listed}."
         )
     return found

@@ -1,10 +1,11 @@
-"""Is nothing named of the same code, and every slowdown that is planted? `tox run -e selftest`.
+"""Does the gate report every planted slowdown, and nothing else? `tox run -e selftest`.
 
 python -m report.commands.selftest [counts] [times] [--runs N]
 
-What the gate does with two commits is done with the package of HEAD and copies of it: one that is
-the same, one with functions that nothing calls, and one for each plant of `report.plants`. A plant
-is in all backends; each is counted in a process of its own, which imports that backend alone.
+As the gate compares two commits, the self-test compares the package of HEAD with copies of it. One
+copy is the same, one has functions that nothing calls, and one has 30% slower reads, for the times.
+For the counts there is a copy for each plant of `report.plants`. A plant is in all backends; each
+backend is counted in its own process, which imports only that backend.
 """
 
 import argparse
@@ -24,16 +25,16 @@ from report.plants import LOOP, PLANTS, SLOWER, Plant, add_unused, plant
 
 RUNS = 10
 PARTS = {"counts", "times"}
-IMAGES = 16  # a quarter of what the gate counts: each run has 9 versions
+IMAGES = 16  # a quarter of what the gate counts, because each run counts 9 versions
 ROUNDS = 6
 SECONDS = 0.4
 SPACE = 1 << 30
-TURNS = 10_000  # of the loop that says how many instructions a turn takes
-WANTED = 0.02  # of the instructions of an operation
+TURNS = 10_000  # turns of a loop that is counted, to find the instructions of one turn
+WANTED = 0.02  # the part of an operation's instructions that a loop adds
 
 
 class Outcome(NamedTuple):
-    """What one run says of one version of the code and one backend.
+    """What one run says about one version of the code and one backend.
 
     Attributes
     ----------
@@ -41,11 +42,11 @@ class Outcome(NamedTuple):
         What was done to the code.
     backend : str
     found : bool
-        Whether what was planted was named; of the same code, whether nothing was.
+        Whether the plant was reported; true if nothing was planted.
     other : list of str
-        What else was named.
+        What else was reported.
     named : list of str
-        What was named of what was planted.
+        What was reported about the plant.
     """
 
     kind: str
@@ -56,12 +57,14 @@ class Outcome(NamedTuple):
 
 
 def main(arguments: list[str]) -> int:
-    """Run the test; return 1 where one of its runs came out wrong."""
+    """Run the self-test; return 1 if one of its runs came out wrong."""
     parser = argparse.ArgumentParser(
         prog="tox run -e selftest --",
-        description="Is nothing named of the same code, and every slowdown that is planted?",
+        description="Check that the gate reports every planted slowdown, and nothing else.",
     )
-    parser.add_argument("--runs", type=int, default=RUNS, help="of each (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=RUNS, help="runs of each part (default: %(default)s)"
+    )
     parser.add_argument("parts", nargs="*", help="counts or times (default: both)")
     given = parser.parse_args(arguments)
     if not set(given.parts) <= PARTS:
@@ -99,7 +102,7 @@ def selftest(runs: int, parts: Collection[str]) -> int:
     print(f"\n{text}")
     kept = runner.ROOT / ".asv" / "selftest.txt"
     kept.write_text(f"{text}\n", encoding="utf-8")
-    say(f"The same is in {kept}", start)
+    say(f"This output is also in {kept}", start)
     every = (*counted, *timed)
     wrong = [each for each in every if not each.found or each.other]
     return 1 if wrong or not every else 0
@@ -111,14 +114,14 @@ def say(line: str, start: float) -> None:
 
 
 def head() -> list[str]:
-    """Return what it was measured with."""
+    """Return the lines that say what was tested and where."""
     commit = runner.git("show", "--no-patch", "--format=%h of %cI", "HEAD")
     machine = f"{platform.system()} {platform.release()}, {platform.machine()}"
     return [f"commit   {commit}", f"machine  {machine}", f"Python   {platform.python_version()}"]
 
 
 class Versions:
-    """The package of HEAD, and what is made of it.
+    """The package of HEAD, and the copies of it.
 
     Parameters
     ----------
@@ -148,7 +151,7 @@ class Versions:
         return Version(title, self.scratch / title.replace(" ", "-"), self.backends)
 
     def plant(self) -> None:
-        """Make a version for each plant; a count says how long the loops are to be."""
+        """Make a version for each plant; count first how many turns its loop needs."""
         probes = {
             method: self._version(f"probe {method}") for method in ("read_many", "write_many")
         }
@@ -178,7 +181,7 @@ class Versions:
                 yield outcome(version.name, backend, allowed, changed)
 
     def time(self) -> tuple[list[Timed], list[Outcome]]:
-        """Time the same code, and the slower one; also return the times of the same code."""
+        """Time the same code and the slower one; return the times of the same code, too."""
         outcomes = []
         of_same: list[Timed] = []
         for version in (self.same, self.slower):
@@ -211,7 +214,7 @@ class Versions:
 
 
 def outcome(kind: str, backend: str, allowed: Sequence[str], changed: Iterable[Counted]) -> Outcome:
-    """Return what the counts say of a version and a backend."""
+    """Return what the counts say about a version and a backend."""
     of = [each for each in changed if each.backend == backend]
     named = [each for each in of if each.operation in allowed and each.factor > 1]
     other = [each for each in of if each not in named]
@@ -225,7 +228,7 @@ def outcome(kind: str, backend: str, allowed: Sequence[str], changed: Iterable[C
 
 
 def summary(title: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """Return a line for each kind and backend."""
+    """Yield a heading, and a line for each kind and backend."""
     kinds: dict[tuple[str, str], list[Outcome]] = {}
     for each in outcomes:
         kinds.setdefault((each.kind, each.backend), []).append(each)
@@ -239,12 +242,12 @@ def summary(title: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
         first = next((each.named for each in runs if each.named), [])
         yield f"{line}  {'; '.join(first)}".rstrip()
         for other in dict.fromkeys(name for each in runs for name in each.other):
-            yield f"      also named: {other}"
+            yield f"      also reported: {other}"
 
 
 def spread(timed: Sequence[Timed]) -> Iterator[str]:
-    """Return how far apart the times of the same code are."""
-    yield "How far apart the same code is: the factor of a run at most, and a round's usual noise."
+    """Yield lines that say how far apart the times of the same code are."""
+    yield "Times of the same code: the largest difference in a run, and the usual noise of a round."
     yield ""
     names = dict.fromkeys(each.name for each in timed)
     for name in names:

@@ -1,4 +1,4 @@
-"""Publish the site of the results that are kept: what `tox run -e site` runs.
+"""Publish the site from the kept results: what `tox run -e site` runs.
 
 python -m report.commands.site [--offline]
 """

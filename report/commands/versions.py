@@ -30,7 +30,7 @@ def sweep(given: list[str]) -> int:
     parser, _ = make_argparser()
     options = parser.parse_args(["run", "--show-stderr", *IN_TURNS, *given])
     options.bench = options.bench or patterns(SWEEP)
-    if options.dry_run:  # keeps no round for the next to continue
+    if options.dry_run:  # it keeps no round that the next round could continue
         options.interleave_rounds = False
     conf = Config.load()
     conf.include = environments(conf, load_json(VERSIONS, js_comments=True))
@@ -56,7 +56,7 @@ def sweep(given: list[str]) -> int:
     dataset = own_images.name()
     tables = terminal.versions_text([each for each in found if each.commit == newest], dataset)
     print(f"\ncommit {newest[:8]}, images {dataset!a}\n")
-    print(tables or "There are no two environments to compare that differ in one library alone.")
+    print(tables or "Nothing to compare: no two environments differ in only one library.")
     runner.say_where(conf, code)
     return code
 
@@ -67,32 +67,32 @@ def environments(conf: Any, listed: list[dict[str, str]]) -> list[dict[str, Any]
     Parameters
     ----------
     conf : Config
-        asv's, of which the first version of each library is the default.
+        The configuration of asv; the first version of each library is the default.
     listed : list of dict of str to str
-        For each environment the versions that are not the default, by library.
+        For each environment, the versions that are not the default, by library.
 
     Raises
     ------
     ObstacleError
-        If something is listed that is not varied.
+        A library is listed that cannot be varied.
     """
     default = {name: versions[0] for name, versions in conf.matrix["req"].items()}
     for other in listed:
         if not other or not other.keys() <= set(LIBRARIES):
             raise obstacles.ObstacleError(
-                f"{VERSIONS} has the line {other}, and what can be varied is "
-                f"{', '.join(LIBRARIES)}: correct it."
+                f"{VERSIONS} has the line {other}, but only these libraries can be varied: "
+                f"{', '.join(LIBRARIES)}. Correct the line."
             )
     return [{"python": conf.pythons[0], "req": {**default, **other}} for other in listed]
 
 
 def create(environments: list[Any]) -> None:
-    """Make the environments that are not there yet, all before anything is measured.
+    """Make the environments that do not exist yet, all of them before anything is measured.
 
     Raises
     ------
     ObstacleError
-        If one cannot be made.
+        An environment cannot be made.
     """
     for number, each in enumerate(environments, 1):
         named = ", ".join(f"{name} {each.requirements[name]}" for name in LIBRARIES)
@@ -101,9 +101,9 @@ def create(environments: list[Any]) -> None:
             each.create()
         except ProcessError as error:
             raise obstacles.ObstacleError(
-                f"There is no environment with {named}, and nothing was measured. If pip found "
-                "all of these versions but one, that one has no wheel for this Python and "
-                f"platform: take it out of {VERSIONS}. {obstacles.advice(runner.ROOT)}"
+                f"asv could not make an environment with {named}, so nothing was measured. If pip "
+                "found all of these versions except one, that one has no wheel for this Python and "
+                f"platform: remove it from {VERSIONS}. {obstacles.advice(runner.ROOT)}"
             ) from error
 
 

@@ -22,7 +22,8 @@ from report.workloads import LIBRARIES
 
 CHARTS = Path(__file__).resolve().parents[2] / "docs" / "charts"
 
-# As on the site's page: told apart by eyes that see no red or green, and without colour.
+# As on the site's page: distinct also to readers who cannot tell red from green. The shapes are
+# distinct without any colour.
 COLOURS = dict(zip((*BACKENDS, "floor"), ("#d55e00", "#0072b2", "#009e73", "#6f6f6f"), strict=True))
 SHAPES = dict(zip((*BACKENDS, "floor"), "osDx", strict=True))
 OPERATIONS = {"write": "#a04a78", "read": "#0072b2", "one": "#8b6bb8"}
@@ -49,7 +50,7 @@ STYLE = {
     "errorbar.capsize": 2,
 }
 
-# Without what nobody sees; half the size.
+# Leaves out what nobody sees, which halves the size.
 SHORT = scour.sanitizeOptions()
 SHORT.digits = 3
 SHORT.indent_type = "none"
@@ -57,13 +58,13 @@ SHORT.newlines = False
 SHORT.remove_metadata = SHORT.strip_comments = SHORT.strip_ids = SHORT.shorten_ids = True
 
 Point = tuple[Any, Quantity | None]  # where on the x axis, and what was measured there
-Row = tuple[str, str, tuple[Any, ...]]  # what to call it, a benchmark, its further parameters
+Row = tuple[str, str, tuple[Any, ...]]  # a label, a benchmark, its further parameters
 
 
 def line(
     axes: Axes, kind: str, points: Iterable[Point], style: str = "-", colour: str | None = None
 ) -> None:
-    """Draw what was measured of a backend, or its floor, with its intervals."""
+    """Draw the figures of a backend or a floor, with their intervals."""
     known = [(place, found) for place, found in points if found is not None]
     if not known:
         return
@@ -103,7 +104,7 @@ def dot(axes: Axes, found: Quantity | None, place: float, colour: str, shape: st
 
 
 def logarithmic(axes: Axes, *which: str) -> None:
-    """Make an axis logarithmic when all is drawn, with plain numbers and enough of them."""
+    """Make axes logarithmic, with enough plain numbers; call this when everything is drawn."""
     for name in which:
         getattr(axes, f"set_{name}scale")("log")
         axis = getattr(axes, f"{name}axis")
@@ -115,7 +116,7 @@ def logarithmic(axes: Axes, *which: str) -> None:
 
 
 def ticks(axes: Axes, places: Sequence[float], labels: Sequence[object]) -> None:
-    """Name places on the x axis and no others."""
+    """Label these places on the x axis, and no others."""
     axes.set_xticks(
         places, [f"{label:,}" if isinstance(label, int) else str(label) for label in labels]
     )
@@ -212,7 +213,7 @@ def count(kept: Kept) -> Picture:
 
 
 def disk(kept: Kept) -> Picture:
-    """Draw the bytes of an image on the disk by how many there are."""
+    """Draw the disk space of an image by the number of images in the store."""
     picture, (axes,) = panels(1)
     counts = (1, 10, 100, 1_000, 10_000, 100_000)
     for backend, (kind, style) in product(BACKENDS, (("allocated", "-"), ("apparent", ":"))):
@@ -230,7 +231,7 @@ def disk(kept: Kept) -> Picture:
 
 
 def access_patterns(kept: Kept) -> Picture:
-    """Draw what an image costs in the order in which it is asked for."""
+    """Draw what an image costs by the order of access."""
     picture, (orders, runs) = panels(2, 4.2)
     batches = "access_patterns.ReadBatches.time_read_10000"
     names = ("in order", "strided", "sorted", "shuffled")
@@ -257,7 +258,7 @@ def access_patterns(kept: Kept) -> Picture:
 
 
 def cold_cache(kept: Kept) -> Picture:
-    """Draw what reading costs with the page cache empty, and what it costs warm."""
+    """Draw what reading costs with the page cache empty and with it warm."""
     picture, (many, one) = panels(2)
     rows: list[Row] = [
         ("1,000 images, cold", "cold_cache.ColdAll.time_open_read", (1_000,)),
@@ -281,7 +282,7 @@ def cold_cache(kept: Kept) -> Picture:
 
 
 def concurrency(kept: Kept) -> Picture:
-    """Draw what an image costs by how many read at once."""
+    """Draw what an image costs by the number of readers."""
     picture, four = panels(4, sharey=True)
     numbers = (1, 2, 4)
     readers = ("concurrency.ReadThreads", "concurrency.ReadProcesses")
@@ -410,7 +411,7 @@ def tuning(kept: Kept) -> Picture:
 
 
 def versions(kept: Kept) -> Picture:
-    """Draw by how much a version of a library changes what an image costs, where one does."""
+    """Draw how the versions of a library change what an image costs, if they do."""
     workloads = (
         ("write 1,000", "many_images.WriteMany.time_write", (1_000,)),
         ("read 10,000", "many_images.ReadMany.time_read", (10_000,)),

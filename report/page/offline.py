@@ -1,7 +1,7 @@
 """The site without the network: asv's pages with their scripts beside them.
 
-asv's index.html loads its scripts from the network. npm installs them once, as package-lock.json
-here pins them, below `.asv/`.
+asv's index.html loads its scripts from the network. npm installs them once below `.asv/`, in the
+versions that package-lock.json pins.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from report import obstacles
 
 DIRECTORY = "offline"  # in the site
 
-# How the addresses end that index.html loads, and what npm installs for each.
+# The ends of the addresses that index.html loads, and the file that npm installs for each.
 SCRIPTS = {
     "/jquery-3.3.1.min.js": "jquery/dist/jquery.min.js",
     "/flot/0.8.3/jquery.flot.min.js": "flot/jquery.flot.js",
@@ -48,7 +48,7 @@ def install(cache: Path, pins: Path = Path(__file__).parent) -> Path:
     Raises
     ------
     ObstacleError
-        There is no npm, it does not reach the registry, or that has other files than are pinned.
+        There is no npm, npm cannot reach the registry, or its files differ from those pinned.
     """
     lock = (pins / "package-lock.json").read_bytes()
     installed = cache / hashlib.sha256(lock).hexdigest()[:16]
@@ -57,7 +57,7 @@ def install(cache: Path, pins: Path = Path(__file__).parent) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise obstacles.ObstacleError(
-            "There is no npm program, and the scripts of asv's pages come from its registry: "
+            "The program npm is missing, which downloads the scripts of asv's pages: "
             "install Node.js, which has it, and run the same command again."
         )
     cache.mkdir(parents=True, exist_ok=True)
@@ -71,8 +71,8 @@ def install(cache: Path, pins: Path = Path(__file__).parent) -> Path:
         done = subprocess.run(command, cwd=aside, capture_output=True, text=True)
         if done.returncode != 0:
             raise obstacles.ObstacleError(
-                "npm did not get the scripts of asv's pages; if the registry is out of reach, "
-                "check the network and npm's settings. npm says:\n"
+                "npm could not download the scripts of asv's pages. If it cannot reach the "
+                "registry, check the network and npm's settings. npm says:\n"
                 + textwrap.indent("\n".join(done.stderr.strip().splitlines()[:4]), "    ")
             )
         if not installed.exists():  # by another command, meanwhile
@@ -81,7 +81,7 @@ def install(cache: Path, pins: Path = Path(__file__).parent) -> Path:
 
 
 def localise(site: Path, scripts: Path) -> None:
-    """Have index.html of a site load its scripts from the site.
+    """Make index.html of a site load its scripts from the site.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def localise(site: Path, scripts: Path) -> None:
     Raises
     ------
     ObstacleError
-        It does not load exactly the scripts that are known; the site stays as it was.
+        It does not load exactly the known scripts; the site stays as it was.
     """
     index = site / "index.html"
     text = index.read_text(encoding="utf-8")
@@ -104,8 +104,8 @@ def localise(site: Path, scripts: Path) -> None:
     differs += [f"does not load one {end}" for end, found in known.items() if len(found) != 1]
     if differs:
         raise obstacles.ObstacleError(
-            "asv's index.html has changed, and this version cannot take it off the network: it "
-            f"{', '.join(differs)}. The site is complete, and loads its scripts from the network."
+            "asv's index.html has changed, so its scripts could not be put into the site: it "
+            f"{', '.join(differs)}. The site is complete, but loads its scripts from the network."
         )
     (site / DIRECTORY).mkdir(exist_ok=True)
     for end, (address,) in known.items():
@@ -124,7 +124,7 @@ def _tag(path: str) -> str:
 
 
 class _Loads(HTMLParser):
-    """What a page loads from the network: by address, the tag that does."""
+    """What a page loads from the network: for each address, the tag that loads it."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class _Loads(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note what is loaded with the page; a link to follow is not."""
+        """Note what is loaded with the page, without links to other pages."""
         for name, value in attrs:
             if (name == "src" or (tag == "link" and name == "href")) and "//" in (value or ""):
                 self.tags[str(value)] = str(self.get_starttag_text())
