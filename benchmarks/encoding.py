@@ -19,6 +19,7 @@ from PIL import Image
 
 import storage_impl
 from benchmarks import datasets
+from benchmarks.cold_cache import ColdSuite
 from benchmarks.common import (
     BACKENDS,
     StoreSuite,
@@ -255,6 +256,29 @@ class EncodedRead(EncodedSuite):
         """Read 20 scattered images, one by one."""
         for index in self.indices:
             self.store.read_one(index)
+
+
+class ColdEncoded(EncodedSuite, ColdSuite):
+    """`open_store` and `read_many` of everything, with nothing of the store in the page cache."""
+
+    params = (("lmdb", "hdf5"), ENCODINGS, (256,))
+    version = version(1)
+
+    def prepare(self, backend: str, encoding: str, size: Any) -> None:
+        """Empty the page cache."""
+        self.path = self.stored_photos(backend, encoding, size)
+        self.empty_cache(self.path)
+
+    def check(self, backend: str, encoding: str, size: Any) -> None:
+        """Raise RuntimeError unless the images are right."""
+        with storage_impl.open_store(self.path) as store:
+            compare_all(store.read_many()[0], self.expected(encoding))
+
+    @facts(bytes=PIXEL_BYTES, cache="cold")
+    def time_open_read_6mib(self, backend: str, encoding: str, size: Any) -> None:
+        """Open the store, read all images and close it."""
+        with storage_impl.open_store(self.path) as store:
+            store.read_many()
 
 
 class EncodedWrite(EncodedSuite):

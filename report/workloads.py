@@ -275,6 +275,10 @@ WORKLOADS = (
         ),
     ),
     Workload(
+        *("encoded-cold", "Read all, cold", Source("encoding.ColdEncoded.time_open_read_6mib")),
+        *((ENCODINGS,), SECONDS, "the same, opened with nothing of it in the page cache"),
+    ),
+    Workload(
         *("encoded-shuffled", "Shuffled", Source("encoding.EncodedRead.time_shuffled_6mib")),
         *((ENCODINGS,), SECONDS, "in shuffled batches: of 256 at 32 pixels, else of 8"),
     ),
