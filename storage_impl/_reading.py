@@ -201,7 +201,8 @@ class Reader:  # numpydoc ignore=PR01
         -------
         images : ndarray or list of ndarray
             uint8 (n, H, W, C): `out` if it was given, otherwise a new array. If the images have
-            different shapes, a list of n arrays (H, W, C).
+            different shapes, a list of n arrays (H, W, C), up to 64 of which share a block of
+            memory.
         labels : ndarray
             int64 (n,).
 
@@ -253,7 +254,7 @@ class Reader:  # numpydoc ignore=PR01
         for part in self._parts(len(wanted), _STORED_BYTES):
             records = self._checked(backend, wanted[part])
             labels[part] = records.labels
-            images += [image.copy() for image in self._decoded(wanted[part], records)]
+            images += _copies(self._decoded(wanted[part], records))
         return images, labels
 
     def read_labels(self, indices: Selection = None) -> NDArray[np.int64]:
@@ -482,3 +483,14 @@ class Reader:  # numpydoc ignore=PR01
 
     def _is_foreign(self, error: BaseException) -> bool:
         return _creation.is_foreign(error, self._kind)
+
+
+def _copies(images: list[Image]) -> Iterator[Image]:
+    """Copy arrays into one block: the system would take many small ones back after each call."""
+    block = np.empty(sum(image.size for image in images), np.uint8)
+    start = 0
+    for image in images:
+        own = block[start : start + image.size].reshape(image.shape)
+        own[...] = image
+        start += image.size
+        yield own

@@ -35,6 +35,7 @@ PAGES = (
     ROOT / "docs" / "findings.md",
     ROOT / "docs" / "choosing.md",
     ROOT / "docs" / "questions.md",
+    ROOT / "docs" / "scale.md",
     ROOT / "README.md",
 )
 BACKENDS = ("png", "lmdb", "hdf5")
