@@ -248,7 +248,12 @@ class ImageFiles:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.files = sorted(path.iterdir())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not the names: a process that dies before it has read 64 KiB of them blocks its parent.
+        return ImageFiles, (self.path,)
 
     @staticmethod
     def write(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
