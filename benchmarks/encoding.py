@@ -184,7 +184,7 @@ class PillowAlone(PhotoSuite):
 class EncodedSuite(PhotoSuite, StoreSuite):
     """Base of the benchmarks of stores; the png backend holds only PNG files."""
 
-    params = (BACKENDS, ENCODINGS, SIZES)
+    params: tuple[tuple[Any, ...], ...] = (BACKENDS, ENCODINGS, SIZES)
     param_names = ("backend", "encoding", "size")
 
     def setup(self, *parameters: Any) -> None:

@@ -132,6 +132,10 @@ EXPECTED = {
     "disk_usage.DiskUsage.track_apparent": STORES,
     "encoding.PillowAlone.time_decode_6mib": ([ENCODINGS, PHOTOS], ["encoding", "size"]),
     "encoding.PillowAlone.time_encode_6mib": ([ENCODINGS, PHOTOS], ["encoding", "size"]),
+    "encoding.ColdEncoded.time_open_read_6mib": (
+        [BACKENDS[1:], ENCODINGS, PHOTOS[1:2]],
+        ["backend", "encoding", "size"],
+    ),
     "encoding.EncodedRead.time_read_20": ENCODED,
     "encoding.EncodedRead.time_read_6mib": ENCODED,
     "encoding.EncodedRead.time_shuffled_6mib": ENCODED,

@@ -53,6 +53,7 @@ def test_places_of_a_backend() -> None:
     """Beside its own module, four modules name a backend; some are about certain stores alone."""
     about = {
         "storage_impl.shards",  # an example
+        "benchmarks.encoding",  # read with an empty page cache
         "benchmarks.cost",  # beside plain code, pair by pair
         "benchmarks.plain_stores",
         "benchmarks.shards",
