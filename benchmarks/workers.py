@@ -59,7 +59,7 @@ class Workers:
         self.end = weakref.finalize(self, _end, os.getpid(), self._connections, processes)
         context: Any = multiprocessing.get_context(method)
         try:
-            with _without_asv():
+            with without_asv():
                 for own in arguments:
                     ours, theirs = context.Pipe()
                     self._connections.append(ours)
@@ -100,7 +100,7 @@ class Workers:
 
 
 @contextmanager
-def _without_asv() -> Iterator[None]:
+def without_asv() -> Iterator[None]:
     """Let new processes find this module, without importing the program that is running."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
