@@ -205,9 +205,10 @@ function environmentNames(environments) {
   const names = unique(environments.flatMap(({ versions }) => Object.keys(versions))).sort();
   const varied = names.filter((name) =>
     unique(environments.map(({ versions }) => versions[name])).length > 1);
-  return (environment) =>
-    varied.map((name) => `${name} ${versionName(environment.versions[name])}`).join(", ") ||
-    environment.name;
+  // A package that only some of them have is named where it is.
+  return ({ versions, name }) =>
+    varied.filter((each) => versions[each])
+      .map((each) => `${each} ${versions[each]}`).join(", ") || (varied.length ? "default" : name);
 }
 
 function commitName({ hash, date, tag }) {
