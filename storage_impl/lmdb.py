@@ -86,15 +86,15 @@ class LmdbBackend(Backend):
     LMDB reads its file through a map. If a file is cut short while it is open, or if the disk fails
     a read, the system ends the process with a signal (SIGBUS), and no error is raised.
 
-    Readahead makes a difference if the pages are not in memory. It can only cost time if a store is
-    much larger than the memory and is read at random. These are microseconds per image, for 5,000
-    images of 32 x 32 pixels, right after the page cache was emptied:
+    Readahead makes a difference if the pages are not in memory. It costs time if few images are read
+    from a large store, because the pages around them are read, too. These are microseconds per
+    image, for 5,000 images of 32 x 32 pixels, right after the page cache was emptied:
 
     =====================  ==============  =================
     read                   with readahead  without readahead
     =====================  ==============  =================
-    all images, in order   5.0             80
-    500 images, at random  50              79
+    all images, in order   3.1             51
+    500 images, at random  40              52
     =====================  ==============  =================
 
     `LmdbColdReadahead` of benchmarks/tuning_lmdb.py measures them. The intervals, the machine and
