@@ -178,7 +178,7 @@ class Directory(File):
             size = os.fstat(fd).st_size
             if size > limit:
                 raise OSError(errno.EFBIG, f"{size:,} bytes, but at most {limit:,} are accepted")
-            return os.read(fd, size)
+            return pread(fd, size, 0)  # not at a position that a forked child shares
         finally:
             os.close(fd)
 
