@@ -16,7 +16,6 @@ the object without it.
 """
 
 import json
-import os
 import re
 import stat
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 import xxhash
 
 from storage_impl import _inputs
-from storage_impl._files import Directory
+from storage_impl._files import Directory, pread
 from storage_impl._records import Shape
 from storage_impl.errors import (
     InvalidInputError,
@@ -121,7 +120,9 @@ def _measure(directory: Directory, prefix: str, digest: Any) -> int:
         elif "lock" not in name:  # LMDB's lock file changes with each reader
             file = directory.open(name)
             digest.update(f"{prefix}{name}\0{file.size()}\0".encode())
-            while block := os.read(file.fd, _READ_BYTES):
+            position = 0
+            while block := pread(file.fd, _READ_BYTES, position):
                 digest.update(block)
-                size += len(block)
+                position += len(block)
+            size += position
     return size

@@ -86,8 +86,8 @@ class LmdbBackend(Backend):
     LMDB reads its file through a map. If a file is cut short while it is open, or if the disk fails
     a read, the system ends the process with a signal (SIGBUS), and no error is raised.
 
-    Readahead makes a difference if the pages are not in memory. It costs time if few images are read
-    from a large store, because the pages around them are read, too. These are microseconds per
+    Readahead makes a difference if the pages are not in memory. It costs time if few images are
+    read from a large store, because the pages around them are read, too. These are microseconds per
     image, for 5,000 images of 32 x 32 pixels, right after the page cache was emptied:
 
     =====================  ==============  =================
