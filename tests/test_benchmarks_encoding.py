@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 import storage_impl
-from benchmarks import datasets, encoding
+from benchmarks import datasets, encoding, page_cache
 from tests import test_benchmarks
 from tests.test_benchmarks import benchmark_of, run
+from tests.test_benchmarks_writing import needs_cold
 
 pytestmark = pytest.mark.unmeasured
 
@@ -102,6 +103,27 @@ def test_wrong_pixels_have_no_figure(
     with pytest.raises(RuntimeError, match="differs from what was written"):
         benchmark.do_setup()
     benchmark.do_teardown()
+
+
+def test_cold(little: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store is timed with nothing of it in the page cache, and compared like all others."""
+    case = ("hdf5", "jpeg", 256)
+    needs_cold(benchmark_of("encoding.ColdEncoded.time_open_read_6mib", case).do_setup())
+    assert run(benchmark_of("encoding.ColdEncoded.time_open_read_6mib", case))["samples"][0] > 0
+    emptied: list[Path] = []
+    monkeypatch.setattr(page_cache, "empty", emptied.append)
+    read_many = storage_impl.ImageStore.read_many
+
+    def wrong(store: Any) -> Any:
+        images, labels = read_many(store)
+        return 255 - images, labels
+
+    monkeypatch.setattr(storage_impl.ImageStore, "read_many", wrong)
+    benchmark = benchmark_of("encoding.ColdEncoded.time_open_read_6mib", case)
+    with pytest.raises(RuntimeError, match="differs from what was written"):
+        benchmark.do_setup()
+    benchmark.do_teardown()
+    assert len(emptied) == 1
 
 
 @pytest.mark.parametrize("name", ["PillowAlone.time_decode_6mib", "Folder.time_read_6mib"])

@@ -8,6 +8,7 @@ pytestmark = pytest.mark.unmeasured
 
 # Each has a test of its own for what it does.
 OF_THEIR_OWN = {
+    "encoding.ColdEncoded",
     "loaders.LoaderCalls",
     "loaders.LoaderEpoch",
     "loaders.LoaderStart",
