@@ -19,7 +19,7 @@ from asv.results import Results, iter_results_paths
 from asv.util import UserError
 
 from report import own_images
-from report.workloads import BYTES_PER_IMAGE, CALIBRATION, PER_IMAGE, Group, Workload, used_in
+from report.workloads import CALIBRATION, OF_ONE_IMAGE, Group, Workload, used_in
 
 Key = tuple[Any, ...]
 
@@ -171,23 +171,22 @@ def cells_of(group: Group, measured: Mapping[str, Benchmark]) -> Iterator[Cell]:
     for workload in used_in(group.id):
         for source in (workload.source, *workload.beside):
             benchmark = measured.get(source.benchmark)
-            for key, figure in benchmark.figures.items() if benchmark else ():
-                assert benchmark is not None
+            if benchmark is None:
+                continue
+            for key, figure in benchmark.figures.items():
                 parameters = benchmark.parameters(key)
                 if any(parameters.get(name) != value for name, value in source.where.items()):
                     continue
                 ratio = over_plain(measured, source.benchmark, key) if group.over_plain else None
-                if figure.number is None and (group.over_plain or not figure.failed):
+                known = figure.failed or figure.number is not None
+                if not (ratio is not None if group.over_plain else known):
                     continue
-                if group.over_plain and ratio is None:
-                    continue
-                each = workload.unit in (PER_IMAGE, BYTES_PER_IMAGE)
                 yield Cell(
                     workload,
                     source.line or str(key[0]),
                     tuple(str(parameters.get(name, "")) for name in group.choices),
                     figure,
-                    benchmark.images(parameters) if each else 1,
+                    benchmark.images(parameters) if workload.unit in OF_ONE_IMAGE else 1,
                     ratio,
                 )
 

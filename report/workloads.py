@@ -22,6 +22,7 @@ SECONDS = "seconds"
 BYTES_PER_IMAGE = "bytes per image"
 RATIO = "ratio"
 COUNT = "count"
+OF_ONE_IMAGE = (PER_IMAGE, BYTES_PER_IMAGE)  # a figure is divided by the number of images
 
 # Where a workload is used: tables of the page, and commands.
 FIRST, PLAIN, ENCODINGS, SHARDS = "first", "plain", "encodings", "shards"

@@ -281,7 +281,7 @@ def info(store: Path, as_json: bool) -> int:
         labels = opened.read_labels()
         usage = opened.disk_usage()
         shards = len(opened.shards) if isinstance(opened, ShardedStore) else None
-        library = storage_impl.BACKENDS[opened.backend].library
+        library = storage_impl.BACKENDS[opened.backend].distribution
         facts: dict[str, Any] = {
             "path": str(opened.path),
             "backend": opened.backend,

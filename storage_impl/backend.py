@@ -54,7 +54,7 @@ class Backend(ABC):
     """
 
     name: ClassVar[str]
-    library: ClassVar[str]  # the distribution that reads and writes the files
+    distribution: ClassVar[str]  # whose version decides what reads and writes the files
     made: ClassVar[frozenset[str]]  # the names that `make` puts into the directory
     encodings: ClassVar[tuple[str, ...]] = codecs.ENCODINGS
     # The options and their defaults; `check_option` says what each accepts.

@@ -110,7 +110,7 @@ class Hdf5Backend(Backend):
     """
 
     name = "hdf5"
-    library = "h5py"
+    distribution = "h5py"
     made = frozenset({_SEGMENTS, _COMMIT})
     defaults: ClassVar[Options] = {"chunk_images": None, "gzip_level": None}
     errors = (OSError, RuntimeError)

@@ -102,7 +102,7 @@ class LmdbBackend(Backend):
     """
 
     name = "lmdb"
-    library = "lmdb"
+    distribution = "lmdb"
     made = frozenset({_COMMIT, "data.mdb", "lock.mdb"})
     defaults: ClassVar[Options] = {"readahead": True}
     errors = (OSError, lmdb.Error)

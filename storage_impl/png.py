@@ -83,7 +83,7 @@ class PngBackend(Backend):
     """
 
     name = "png"
-    library = "Pillow"
+    distribution = "Pillow"
     made = frozenset({_IMAGES, _LOG})
     encodings = ("png",)
 

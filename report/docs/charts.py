@@ -58,7 +58,7 @@ SHORT.indent_type = "none"
 SHORT.newlines = False
 SHORT.remove_metadata = SHORT.strip_comments = SHORT.strip_ids = SHORT.shorten_ids = True
 
-# And what scour leaves: digits of places, and turns by no angle.
+# What scour leaves: further digits of positions, and rotations by an angle of 0.
 LEFT = re.compile(r'(?<= [xy]=")(-?\d+\.\d)\d+(?=")| transform="rotate\(-0 [^"]*\)"')
 
 Point = tuple[Any, Quantity | None]  # where on the x axis, and what was measured there
@@ -477,8 +477,6 @@ def main() -> None:
             drawn = StringIO()
             draw(kept).savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
             path = CHARTS / f"{draw.__name__}.svg"
-            short = LEFT.sub(
-                lambda found: found[1] or "", scour.scourString(drawn.getvalue(), SHORT)
-            )
+            short = LEFT.sub(r"\1", scour.scourString(drawn.getvalue(), SHORT))
             path.write_text(short, encoding="utf-8")
             print(path.name)

@@ -36,6 +36,7 @@ PAGES = (
     ROOT / "docs" / "choosing.md",
     ROOT / "docs" / "questions.md",
     ROOT / "docs" / "scale.md",
+    ROOT / "docs" / "cost.md",
     ROOT / "README.md",
 )
 BACKENDS = ("png", "lmdb", "hdf5")

@@ -10,10 +10,18 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from report import workloads
 from report.page.charts import SECTIONS, Chart
 from report.results import BUNDLED, ENOUGH, Benchmark, Figure, Result, cells_of
-from report.workloads import CALIBRATION, FIRST, GROUPS, Group, Source, Workload, used_in
+from report.workloads import (
+    CALIBRATION,
+    FIRST,
+    GROUPS,
+    OF_ONE_IMAGE,
+    Group,
+    Source,
+    Workload,
+    used_in,
+)
 
 FACTOR = 1.1  # the smallest factor that asv compare calls a change
 FACTS = (*BUNDLED, "file system", "page cache", "kernel")  # in this order
@@ -59,7 +67,7 @@ def calibration(result: Result) -> dict[str, float]:
 
 def points(chart: Chart, measured: Measured) -> Iterator[list[Any]]:
     """Yield the points of a chart: panel, line, backend, x, and the cost."""
-    each = chart.unit in (workloads.PER_IMAGE, workloads.BYTES_PER_IMAGE)
+    each = chart.unit in OF_ONE_IMAGE
     for source in chart.sources:
         for parameters, images, figure in chosen(source, measured):
             line, x = source.line if chart.x else "", said(parameters.get(chart.x, source.line))
@@ -83,7 +91,7 @@ def against(
     """Return what another benchmark measured with these parameters."""
     for others, images, figure in chosen(source, measured):
         if others.items() <= {**parameters, **source.where}.items() and figure.number is not None:
-            return rounded(figure.number / (images if unit == workloads.BYTES_PER_IMAGE else 1))
+            return rounded(figure.number / (images if unit in OF_ONE_IMAGE else 1))
     return None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from report.changes import Change, changes
 from report.page.figures import calibration, chosen, cost, rounded
 from report.results import Benchmark, Result
-from report.workloads import FIRST, INSTRUCTIONS, PLAIN, Source, Workload, used_in
+from report.workloads import FIRST, INSTRUCTIONS, OF_ONE_IMAGE, PLAIN, Source, Workload, used_in
 
 # How many of the newest commits are searched for changes: the work grows with the square.
 LATEST = 200
@@ -91,13 +91,7 @@ def over_time(
         among = [result for result in results if dataset in result.datasets]
         content[dataset] = {
             "lines": {
-                workload.id: {
-                    **{
-                        kind: lines(workload, source, dataset, among, place)
-                        for kind, source in sources(workload).items()
-                    },
-                    PLAIN: plain_lines(workload, dataset, among, place),
-                }
+                workload.id: lines_of(workload, dataset, among, place)
                 for workload in used_in(FIRST)
             },
             "calibration": [
@@ -120,6 +114,21 @@ def over_time(
     return content
 
 
+def lines_of(
+    workload: Workload, dataset: str, results: Sequence[Result], place: Mapping[str, int]
+) -> dict[str, dict[str, list[list[Any]]]]:
+    """Return the figures of a workload, and those of plain code for the stores with a backend."""
+    found = {
+        kind: lines(workload, source, dataset, results, place)
+        for kind, source in sources(workload).items()
+    }
+    plain = (plain_of(workload, result.datasets[dataset]) for result in reversed(results))
+    if source := next(filter(None, plain), None):
+        points = lines(workload, source, dataset, results, place)
+        found[PLAIN] = {name: points[name] for name in found[TIMES] if name in points}
+    return found
+
+
 def lines(
     workload: Workload,
     source: Source,
@@ -128,7 +137,7 @@ def lines(
     place: Mapping[str, int],
 ) -> dict[str, list[list[Any]]]:
     """Return the figures of each backend: the place of the commit, and the cost."""
-    each = workload.unit != "seconds" and source.benchmark != INSTRUCTIONS
+    each = workload.unit in OF_ONE_IMAGE and source.benchmark != INSTRUCTIONS
     found: dict[str, list[list[Any]]] = {}
     for result in results:
         for parameters, images, figure in chosen(source, result.datasets[dataset]):
@@ -136,17 +145,6 @@ def lines(
                 points = found.setdefault(str(next(iter(parameters.values()))), [])
                 points.append([place[result.commit], *cost(figure, images if each else 1)])
     return found
-
-
-def plain_lines(
-    workload: Workload, dataset: str, results: Sequence[Result], place: Mapping[str, int]
-) -> dict[str, list[list[Any]]]:
-    """Return the same for plain code, for the stores that have a backend."""
-    plain = (plain_of(workload, result.datasets[dataset]) for result in reversed(results))
-    source = next(filter(None, plain), None)
-    found = lines(workload, source, dataset, results, place) if source else {}
-    ours = lines(workload, workload.source, dataset, results, place) if source else {}
-    return {backend: points for backend, points in found.items() if backend in ours}
 
 
 def shown_as(change: Change) -> Iterator[tuple[str, str]]:
