@@ -58,12 +58,15 @@ class File:
     Attributes
     ----------
     fd : int
+    opened : os.stat_result
+        Its status when it was opened.
     """
 
-    __slots__ = ("_place", "fd")
+    __slots__ = ("_place", "fd", "opened")
+    opened: os.stat_result
 
-    def __init__(self, fd: int, directory: Path, name: str) -> None:
-        self.fd = fd
+    def __init__(self, opened: tuple[int, os.stat_result], directory: Path, name: str) -> None:
+        self.fd, self.opened = opened
         self._place = directory, name
 
     @property
@@ -75,8 +78,10 @@ class File:
     def __del__(self, close=os.close) -> None:  # type: ignore[no-untyped-def]
         # OSError: a network file system may fail here, but the data was synced before.
         # AttributeError: the file could not be opened, so there is no descriptor.
-        with suppress(OSError, AttributeError):
+        try:  # noqa: SIM105 - `suppress` takes as long as closing
             close(self.fd)
+        except (OSError, AttributeError):
+            pass
 
     def size(self) -> int:
         """The length of the file in bytes."""
@@ -137,12 +142,13 @@ class Directory(File):
         """
         return File(self._open(name, flags), self.path, name)
 
-    def _open(self, name: str, flags: int) -> int:
+    def _open(self, name: str, flags: int) -> tuple[int, os.stat_result]:
         fd = os.open(self._name(name), flags | _REGULAR_ONLY | _ALWAYS, 0o666, dir_fd=self._fd)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             os.close(fd)
             raise OSError(errno.EINVAL, "not a regular file", str(self.path / name))
-        return fd
+        return fd, status
 
     def subdirectory(self, name: str) -> "Directory":
         """Open a directory in this one. It must not be a link."""
@@ -173,9 +179,9 @@ class Directory(File):
 
     def read(self, name: str, limit: int) -> bytes:
         """Read a whole regular file; ``errno.EFBIG`` if it is longer than `limit` bytes."""
-        fd = self._open(name, os.O_RDONLY)
+        fd, status = self._open(name, os.O_RDONLY)
         try:
-            size = os.fstat(fd).st_size
+            size = status.st_size
             if size > limit:
                 raise OSError(errno.EFBIG, f"{size:,} bytes, but at most {limit:,} are accepted")
             return pread(fd, size, 0)  # not at a position that a forked child shares
@@ -194,10 +200,10 @@ class Directory(File):
         """Open a new file for writing. A leftover of the same name is replaced."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
-            fd = self._open(name, flags)
+            fd, _ = self._open(name, flags)
         except FileExistsError:
             self.remove(name)
-            fd = self._open(name, flags)
+            fd, _ = self._open(name, flags)
         try:
             yield fd
         finally:
@@ -223,7 +229,7 @@ class Directory(File):
         """Sync a file to the disk."""
         # Windows syncs only files that are open for writing. Elsewhere, only the owner may be
         # permitted to open the file for writing.
-        fd = self._open(name, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+        fd, _ = self._open(name, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         try:
             sync(fd)
         finally:

@@ -200,8 +200,7 @@ class Environment:
         self._closed = False
         self._mark = ref(self)
         self.data = directory.open(_DATA)
-        status = os.fstat(self.data.fd)
-        self._key = status.st_dev, status.st_ino
+        self._key = self.data.opened.st_dev, self.data.opened.st_ino
         try:
             self._prepare()
             if self._unchecked:
@@ -281,7 +280,7 @@ class Environment:
     def close(self) -> None:
         """Release the environment. Operations in progress end as if it were open."""
         self._closed = True
-        for file in (self._file, _files.get(self._key)):
+        for file in {self._file, _files.get(self._key)}:
             if file is not None:
                 file.users.pop(self._mark, None)
                 self._close_unless_used(file)
@@ -377,9 +376,8 @@ class Environment:
         locks = _allocate_lock_file(self._directory, must=self.writable)
         env, size = self._map(used, too_small, locks)
         try:
-            # The file that LMDB found by the same path.
-            status = os.stat(_path(self._directory) + b"/data.mdb")
-            if (status.st_dev, status.st_ino) != self._key:
+            found = _data_file(self._directory)
+            if (found.st_dev, found.st_ino) != self._key:
                 raise ReadFailedError(
                     errno.ESTALE,
                     f"{self._directory.path / _DATA} was replaced since the store was opened; "
@@ -521,6 +519,13 @@ def _path(directory: Directory) -> bytes:
     return os.fsencode(directory.path)
 
 
+def _data_file(directory: Directory) -> os.stat_result:
+    """The status of the data file that LMDB found by that path."""
+    if _BY_DESCRIPTOR:
+        return directory.status(_DATA)
+    return os.stat(directory.path / _DATA)
+
+
 def _allocate_lock_file(directory: Directory, *, must: bool = True) -> bool:
     """Create lock.mdb without holes.
 
@@ -543,7 +548,7 @@ def _allocate_lock_file(directory: Directory, *, must: bool = True) -> bool:
         ):
             raise
         return False
-    status = os.fstat(file.fd)
+    status = file.opened
     if status.st_size == 0:
         _keep_in_place(file.fd)
     length = max(status.st_size, _LOCK_FILE_BYTES)

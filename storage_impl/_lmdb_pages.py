@@ -46,10 +46,17 @@ class Meta(NamedTuple):
     """A meta page: `MDB_meta`."""
 
     page_size: int
-    free: Tree
-    main: Tree
+    trees: tuple[int, ...]
     last_page: int
     transaction: int
+
+    @property
+    def free(self) -> Tree:
+        return Tree(*self.trees[:8])
+
+    @property
+    def main(self) -> Tree:
+        return Tree(*self.trees[8:])
 
 
 _TREE = struct.Struct("=IHHQQQQQ")
@@ -76,18 +83,16 @@ def read_metas(descriptor: int) -> tuple[Meta, Meta]:
 def _read_meta(descriptor: int, number: int, offset: int) -> Meta:
     page = pread(descriptor, _META.size, offset)
     _require(len(page) == _META.size, "a meta page is cut off")
-    flags, magic, version, _, _, *fields = _META.unpack(page)
-    free, main = Tree(*fields[:8]), Tree(*fields[8:16])
-    last, transaction = fields[16:]
-    meta = Meta(free.pad, free, main, last, transaction)  # LMDB keeps the page size there
+    flags, magic, version, _, _, *trees, last, transaction = _META.unpack(page)
+    page_size, free_flags, main_flags = trees[0], trees[1], trees[9]  # as the first tree's padding
     _require(magic == _MAGIC and version == _VERSION and flags & _PAGE_META, "not a meta page")
-    _require(meta.page_size in _PAGE_SIZES, "invalid page size")
-    _require(number == 0 or meta.page_size == offset, "invalid page size")
-    _require(free.flags == 0x08 and main.flags == 0, "invalid database flags")
+    _require(page_size in _PAGE_SIZES, "invalid page size")
+    _require(number == 0 or page_size == offset, "invalid page size")
+    _require(free_flags == 0x08 and main_flags == 0, "invalid database flags")
     # LMDB finds the meta page of a transaction by the parity of its number.
     _require(transaction == 0 or transaction % 2 == number, "invalid transaction number")
     _require(last >= 1, "invalid last page")
-    return meta
+    return Meta(page_size, tuple(trees), last, transaction)
 
 
 def check_pages(descriptor: int, meta: Meta) -> None:

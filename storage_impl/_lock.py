@@ -82,6 +82,8 @@ class WriterLock:
 def copied(directory: Directory) -> bool:
     """Whether the store was copied from another directory while a writer had it open there."""
     try:
+        if not directory.status(NAME).st_size:
+            return False  # as a rule
         file = directory.open(NAME)
         noted = pread(file.fd, _NOTE, 0)
     except OSError:

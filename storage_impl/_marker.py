@@ -11,7 +11,7 @@
 import json
 from typing import NamedTuple
 
-from storage_impl import _inputs, codecs
+from storage_impl import _inputs
 from storage_impl._files import Directory
 from storage_impl._records import Shape
 from storage_impl.errors import (
@@ -70,7 +70,7 @@ def write(directory: Directory, marker: Marker) -> None:
 
 
 def read(directory: Directory) -> Marker:
-    """Read and check `store.json`. The backend checks the options.
+    """Read `store.json`. `_creation.marker_of` checks the encoding, shape and options in it.
 
     Raises
     ------
@@ -102,11 +102,7 @@ def read(directory: Directory) -> Marker:
         marker = Marker(**content)
         if not isinstance(marker.backend, str) or not isinstance(marker.options, dict):
             raise InvalidInputError("backend must be a string and options an object")
-        return marker._replace(
-            encoding=_inputs.choice("encoding", marker.encoding, codecs.ENCODINGS),
-            image_shape=_inputs.image_shape(marker.image_shape),
-            durable=_inputs.boolean("durable", marker.durable),
-        )
+        return marker
     except (NotAStoreError, UnsupportedVersionError):
         raise
     except (InvalidInputError, ValueError, TypeError, RecursionError) as error:
