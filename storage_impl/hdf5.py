@@ -396,7 +396,7 @@ def _runs(
     if isinstance(wanted, range):
         ends = np.minimum(stops[numbers], wanted.stop)
         firsts = np.concatenate([[wanted.start], ends[:-1]])
-        return np.stack([numbers, firsts, ends - firsts, firsts - wanted.start])
+        return np.array([numbers, firsts, ends - firsts, firsts - wanted.start])
     # Each np.diff would take as long as three of these comparisons.
     breaks = (wanted[1:] != wanted[:-1] + 1) | (numbers[1:] != numbers[:-1])
     if places is not None:
