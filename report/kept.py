@@ -44,6 +44,7 @@ class KeptResults:
     def take(self) -> None:
         """Fetch the kept results into the directory of results; what was measured here stays.
 
+        A file that a commit removed from the branch is removed here, unless it was measured again.
         A file that a crash left half-written is removed, and measured again later.
 
         Raises
@@ -77,6 +78,10 @@ class KeptResults:
                     given="\0".join(wanted),
                     environment=index,
                 )
+        # A branch that was made again, or rewritten, removes nothing.
+        if tip and self._base and self._taken in self._git("rev-list", tip).split():
+            for path in self._base.keys() - kept.keys() - changed.keys():
+                (self.results / path).unlink(missing_ok=True)
         # Only now: if this run is killed before, the next one still knows what was measured here.
         self._remember(tip, kept)
 

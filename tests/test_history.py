@@ -496,6 +496,40 @@ def test_lost_branch_comes_back(remote: Remote, desk: Checkout) -> None:
     assert remote.kept() == ["desk/a.json"]
 
 
+def test_removed_from_the_branch(remote: Remote, desk: Checkout, rack: Checkout) -> None:
+    """What is removed from the branch is removed in each checkout, unless measured again there."""
+    for name in ("a", "b"):
+        desk.write(f"desk/{name}.json", "bad")
+    desk.kept().keep("Results")
+    rack.kept().take()
+    git(desk.root, "fetch", "--quiet", "origin", kept.BRANCH)
+    git(desk.root, "read-tree", "FETCH_HEAD")
+    git(desk.root, "rm", "--quiet", "--cached", "desk/a.json", "desk/b.json")
+    tree = git(desk.root, "write-tree")
+    commit = git(desk.root, "commit-tree", "-p", "FETCH_HEAD", "-m", "Removed", tree)
+    git(desk.root, "push", "--quiet", "origin", f"{commit}:refs/heads/{kept.BRANCH}")
+    desk.write("desk/b.json", "good")
+    for checkout, left in ((rack, {}), (desk, {"desk/b.json": "good"})):
+        run = checkout.kept()
+        run.take()
+        assert checkout.files() == left
+        assert run.keep("Results") == len(left)
+    assert remote.kept() == ["desk/b.json"]
+
+
+def test_rewritten_branch(remote: Remote, desk: Checkout, rack: Checkout) -> None:
+    """A branch that is made anew removes nothing: each checkout adds what it has."""
+    desk.write("desk/a.json", "kept")
+    desk.kept().keep("Results")
+    git(remote.path, "update-ref", "-d", f"refs/heads/{kept.BRANCH}")
+    rack.write("rack/a.json", "kept")
+    rack.kept().keep("Results")
+    run = desk.kept()
+    run.take()
+    assert run.keep("Results") == 1
+    assert remote.kept() == ["desk/a.json", "rack/a.json"]
+
+
 def test_results_only(remote: Remote, desk: Checkout) -> None:
     """Nothing but results and the facts beside them is kept, and nothing else is taken."""
     desk.write("desk/a.json", "result")
