@@ -1,8 +1,9 @@
 """What does the encoding cost, and what does the container cost, by the size of the images?
 
 Each size has 6 MiB of pixels: 2,048 images of 32 pixels a side, 32 images of 256, or 22 images of
-64 to 512. If STORAGE_IMPL_DATASET names a folder, its first 22 PNG, JPEG and WebP files take the
-place of those 22. A file that has the encoding is then stored unchanged.
+64 to 512. If STORAGE_IMPL_DATASET names a folder, its first PNG, JPEG and WebP files take the place
+of those 22, in their own sizes: as many as have about 6 MiB of pixels, but at least one. A file
+that has the encoding is then stored unchanged.
 
 `PillowAlone` is the floor, from memory to memory. `Folder` is what users have without a store: a
 file for each image, read with Pillow.
@@ -37,6 +38,9 @@ Pixels = NDArray[np.uint8]
 
 ENCODINGS = ("raw", "png", "jpeg", "webp")
 FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}  # as Pillow calls them
+# An image with other channels is encoded as RGB. JPEG has no alpha and WebP no grey, and WebP drops
+# the alpha channel of an opaque image.
+CHANNELS = {"raw": (1, 3, 4), "png": (1, 3, 4), "jpeg": (1, 3), "webp": (3,)}
 SIZES = (32, 256, "64 to 512")
 PIXEL_BYTES = 6 << 20
 # Heights and widths of the images of 64 to 512 pixels, in squares of 64 pixels: 512 squares in all,
@@ -52,9 +56,13 @@ def encode(image: Pixels, encoding: str) -> bytes:
     """Return the bytes of an image's file, as Pillow writes it."""
     options = {"jpeg": {"quality": QUALITY}, "webp": {"lossless": True, "method": 0}}
     file = BytesIO()
-    pixels = image[..., 0] if image.shape[2] == 1 else image
-    Image.fromarray(pixels).save(file, FORMATS[encoding], **options.get(encoding, {}))
+    picture(image).save(file, FORMATS[encoding], **options.get(encoding, {}))
     return file.getvalue()
+
+
+def picture(image: Pixels) -> Image.Image:
+    """Return an image as Pillow holds it; grey has no axis for its channel there."""
+    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
 class PhotoSuite(Suite):
@@ -96,14 +104,15 @@ class PhotoSuite(Suite):
         if size == 32:
             images, labels = datasets.load(PIXEL_BYTES // (32 * 32 * 3))
             self.photos = list(images)
+        elif size == 256:
+            self.photos, labels = datasets.photos([(256, 256)] * (PIXEL_BYTES // (256 * 256 * 3)))
         else:
-            sizes = [(64 * height, 64 * width) for height, width in GRID]
-            if size == 256:
-                sizes = [(256, 256)] * (PIXEL_BYTES // (256 * 256 * 3))
-            self.photos, labels, originals = datasets.photos(sizes)
-        if size == 256 and originals:
-            self.photos, labels = square(self.photos, labels, len(sizes))
-            originals = []
+            originals, labels = datasets.originals(PIXEL_BYTES)
+            self.photos = [decoded(data) for data in originals]
+            if not originals:
+                self.photos, labels = datasets.photos(
+                    [(64 * height, 64 * width) for height, width in GRID]
+                )
         made: dict[str, Any] = {"labels": labels}
         for index, data in enumerate(self.encoded(encoding, originals)):
             made[f"photo-{index}"] = self.photos[index]
@@ -114,27 +123,19 @@ class PhotoSuite(Suite):
     def encoded(self, encoding: str, originals: list[bytes]) -> Iterator[bytes]:
         """Yield the file of each image: the original if it has the encoding."""
         for index, image in enumerate(self.photos):
-            if encoding == "raw":
-                yield image.tobytes()
-                continue
-            if originals:
-                with Image.open(BytesIO(originals[index])) as picture:
-                    if picture.format == FORMATS[encoding]:
-                        yield originals[index]
-                        continue
-            yield encode(image, encoding)
+            if originals and encoding != "raw":
+                with Image.open(BytesIO(originals[index])) as original:
+                    kind = original.format
+                if kind == FORMATS[encoding] or (kind, encoding) == ("MPO", "jpeg"):
+                    yield originals[index]
+                    continue
+            if image.shape[2] not in CHANNELS[encoding]:
+                image = self.photos[index] = np.asarray(picture(image).convert("RGB"))
+            yield image.tobytes() if encoding == "raw" else encode(image, encoding)
 
     def expected(self, encoding: str) -> list[Pixels]:
         """Return the pixels that a read should give; JPEG is lossy."""
         return [decoded(data) for data in self.files] if encoding == "jpeg" else self.photos
-
-
-def square(images: list[Pixels], labels: Any, count: int) -> tuple[list[Pixels], Any]:
-    """Return `count` images of 256 pixels a side, made from photos of any size."""
-    pictures = (Image.fromarray(image.squeeze()).convert("RGB") for image in images)
-    sized = [np.asarray(picture.resize((256, 256))) for picture in pictures]
-    chosen = np.arange(count) % len(sized)
-    return [sized[index] for index in chosen], labels[chosen]
 
 
 def compare_all(found: Any, expected: list[Pixels]) -> None:

@@ -126,8 +126,8 @@ GROUPS = (
     Group(
         ENCODINGS,
         "Encodings",
-        "6 MiB of pixels, by encoding and size. The column files is a folder of image files, read "
-        "with Pillow.",
+        "6 MiB of pixels, by encoding and size. Images of your own keep their sizes in the place "
+        "of 64 to 512. The column files is a folder of image files, read with Pillow.",
         choices=("encoding", "size"),
     ),
     Group(SHARDS, "Shards", "A dataset of 8 stores, compared with one store."),

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 import storage_impl
 from benchmarks import datasets, encoding, page_cache
-from tests import test_benchmarks
+from tests import image_files, test_benchmarks
 from tests.test_benchmarks import benchmark_of, run
 from tests.test_benchmarks_writing import needs_cold
 
@@ -163,6 +163,101 @@ def test_files_of_a_folder_are_stored_as_they_are(
         stored = {store.read_encoded(index)[0] for index in range(len(store))}
     assert len(stored) == 3
     assert own < stored
+
+
+def save_every_kind(folder: Path) -> None:
+    """Save small images as files of each kind that a folder of photos may hold."""
+    image = datasets.synthetic.photos([(48, 80)])[0]
+    colour = Image.fromarray(image)
+    alpha = np.tile(np.arange(80, dtype=np.uint8), (48, 1))
+    clear = Image.fromarray(np.dstack((image, alpha)))
+    other = {"save_all": True, "append_images": [colour.transpose(Image.Transpose.ROTATE_180)]}
+    kinds: tuple[tuple[str, Image.Image, dict[str, Any]], ...] = (
+        ("colour.jpg", colour, {"quality": 80}),
+        ("grey.jpg", colour.convert("L"), {}),
+        ("cmyk.jpg", colour.convert("CMYK"), {}),
+        ("two.jpg", colour, {"format": "MPO", **other}),
+        ("grey.png", colour.convert("L"), {}),
+        ("clear.png", clear, {}),
+        ("opaque.png", colour.convert("RGBA"), {}),
+        ("palette.png", colour.quantize(16), {}),
+        ("moving.png", colour, other),
+        ("lossy.webp", colour, {}),
+        ("clear.webp", clear, {"lossless": True, "exact": True}),
+        ("moving.webp", colour, other),
+        ("colour.bmp", colour, {}),
+    )
+    for number, (name, picture, options) in enumerate(kinds):
+        ImageChops.offset(picture, number, 0).save(folder / name, **options)
+    rows = image_files.idat((b"\0" + bytes(80 * 6)) * 48)
+    (folder / "deep.png").write_bytes(image_files.png(80, 48, 16, 2, rows))
+
+
+@pytest.mark.parametrize("kind", encoding.ENCODINGS)
+def test_every_kind_of_file_has_a_figure(
+    kind: str,
+    little: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A folder may hold grey and transparent images, animations, 16 bits, and other formats."""
+    folder = tmp_path_factory.mktemp("photos")
+    save_every_kind(folder)
+    monkeypatch.setenv(datasets.VARIABLE, str(folder))
+    for name in ("EncodedRead.time_read_20", "EncodedWrite.time_write_6mib"):
+        run(benchmark_of(f"encoding.{name}", ("lmdb", kind, "64 to 512")))
+    run(benchmark_of("encoding.PillowAlone.time_encode_6mib", (kind, "64 to 512")))
+    if kind != "raw":
+        run(benchmark_of("encoding.Folder.time_read_6mib", (kind, "64 to 512")))
+        (path,) = (path for path in little.iterdir() if path.name.startswith("lmdb"))
+        own = {"jpeg": ("colour.jpg", "grey.jpg", "two.jpg"), "webp": ("lossy.webp", "clear.webp")}
+        names = own.get(kind, ("grey.png", "clear.png", "opaque.png"))
+        with storage_impl.open_store(path) as store:
+            stored = {store.read_encoded(index)[0] for index in range(len(store))}
+        assert {(folder / name).read_bytes() for name in names} < stored
+        assert len(stored) == 8
+
+
+def test_files_of_a_folder_have_about_the_pixels_that_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Enough of them are taken, repeatedly if need be, and at least one however large it is."""
+    for number in range(9):
+        Image.new("RGB", (100, 100), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    monkeypatch.setenv(datasets.VARIABLE, str(tmp_path))
+    for pixel_bytes, count, different in ((10, 1, 1), (133_000, 4, 4), (300_000, 10, 9)):
+        files, labels = datasets.originals(pixel_bytes)
+        assert (len(files), len(labels), len(set(files))) == (count, count, different)
+
+
+def test_folder_without_files_to_store(
+    little: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If no file is PNG, JPEG or WebP, the images are resized like those of one size."""
+    folder = tmp_path_factory.mktemp("photos")
+    Image.fromarray(datasets.synthetic.photos([(48, 80)])[0]).save(folder / "only.bmp")
+    monkeypatch.setenv(datasets.VARIABLE, str(folder))
+    assert datasets.originals(1000)[0] == []
+    run(benchmark_of("encoding.EncodedRead.time_read_20", ("hdf5", "jpeg", "64 to 512")))
+    (path,) = (path for path in little.iterdir() if path.name.startswith("hdf5"))
+    with storage_impl.open_store(path) as store:
+        shapes = [store.read_one(index)[0].shape for index in range(len(store))]
+    assert shapes == [(64 * height, 64 * width, 3) for height, width in encoding.GRID]
+
+
+def test_images_of_a_folder_of_one_size_are_cropped_and_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not stretched, and each file is taken before one is taken again."""
+    for number in range(3):
+        wide = np.zeros((256, 512, 3), np.uint8)
+        wide[:, :128] = 255
+        wide[..., 1] = number
+        Image.fromarray(wide).save(tmp_path / f"{number}.png")
+    monkeypatch.setenv(datasets.VARIABLE, str(tmp_path))
+    images, _ = datasets.photos([(256, 256)] * 4)
+    assert len({image.tobytes() for image in images}) == 3
+    assert all((image.shape, image[..., 0].max()) == ((256, 256, 3), 0) for image in images)
 
 
 # Bytes of files over those of the pixels, of photographs of 256 pixels a side.

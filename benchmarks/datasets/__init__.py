@@ -33,7 +33,17 @@ from benchmarks.datasets._images import (
     stacked,
 )
 
-__all__ = ["VARIABLE", "cifar10", "decoded", "folder", "load", "photos", "survey", "synthetic"]
+__all__ = [
+    "VARIABLE",
+    "cifar10",
+    "decoded",
+    "folder",
+    "load",
+    "originals",
+    "photos",
+    "survey",
+    "synthetic",
+]
 
 _SHOWN = 20  # the most unreadable images that are named
 
@@ -80,20 +90,46 @@ def load(count: int, size: int = 32) -> tuple[Images, Labels]:
     return images, labels
 
 
-def photos(sizes: Sequence[tuple[int, int]]) -> tuple[list[Images], Labels, list[bytes]]:
+def photos(sizes: Sequence[tuple[int, int]]) -> tuple[list[Images], Labels]:
     """Return images of differing sizes of the dataset that ``STORAGE_IMPL_DATASET`` chooses.
 
     Parameters
     ----------
     sizes : sequence of tuple of int
-        The height and width of each image in pixels. The files of a folder keep their own sizes.
+        The height and width of each image in pixels.
 
     Returns
     -------
-    images : list of ndarray of uint8, shape (height, width, channels)
+    images : list of ndarray of uint8, shape (height, width, 3)
     labels : ndarray of int64, shape (n,)
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError, ValueError
+        As :func:`load` does.
+    """
+    kind, _ = _chosen()
+    if kind == "synthetic":
+        return synthetic.photos(sizes), synthetic.make(len(sizes), 1)[1]
+    squares, labels = load(len(sizes), 32 if kind == "cifar10" else max(map(max, sizes)))
+    pairs = zip(squares, sizes, strict=True)
+    images = [Image.fromarray(image).resize((width, height)) for image, (height, width) in pairs]
+    return [np.asarray(image) for image in images], labels
+
+
+def originals(pixel_bytes: int) -> tuple[list[bytes], Labels]:
+    """Return the first PNG, JPEG and WebP files of the folder that is chosen, and their labels.
+
+    Parameters
+    ----------
+    pixel_bytes : int
+        About how many bytes of pixels they have in all.
+
+    Returns
+    -------
     files : list of bytes
-        The files that they were decoded from; empty if there are no files.
+        Empty if no folder is chosen, or if it has no such files.
+    labels : ndarray of int64, shape (n,)
 
     Raises
     ------
@@ -101,17 +137,9 @@ def photos(sizes: Sequence[tuple[int, int]]) -> tuple[list[Images], Labels, list
         As :func:`load` does.
     """
     kind, path = _chosen()
-    if kind == "folder":
-        files, labels = folder.originals(path, len(sizes))
-        if not files:
-            raise ValueError(f"{path.name} holds no 8-bit PNG, JPEG or WebP file: add some")
-        return [decoded(data) for data in files], labels, files
-    if kind == "synthetic":
-        return synthetic.photos(sizes), synthetic.make(len(sizes), 1)[1], []
-    small, labels = load(len(sizes))
-    pairs = zip(small, sizes, strict=True)
-    images = [Image.fromarray(image).resize((width, height)) for image, (height, width) in pairs]
-    return [np.asarray(image) for image in images], labels, []
+    if kind != "folder":
+        return [], np.empty(0, np.int64)
+    return folder.originals(path, pixel_bytes)
 
 
 def decoded(data: bytes) -> Images:

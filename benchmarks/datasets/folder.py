@@ -1,8 +1,10 @@
 """The images of a directory, whose subfolders are the labels."""
 
 import functools
+import itertools
 import os
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -71,16 +73,28 @@ def read(directory: Path, size: int = 32, *, limit: int | None = None) -> tuple[
     return stacked(images, size), np.array(labels, np.int64)
 
 
-def originals(directory: Path, limit: int) -> tuple[list[bytes], Labels]:
+def originals(directory: Path, pixel_bytes: int) -> tuple[list[bytes], Labels]:
     """Return the first PNG, JPEG and WebP files below a directory, unchanged, and their labels.
 
-    Files whose pixels are not 8-bit grey, RGB or RGBA are skipped.
+    They have about `pixel_bytes` bytes of pixels in all: at least one file, and if there are not
+    enough, they repeat from the first one on. Skipped are animations, and files whose pixels are
+    not 8-bit grey, RGB or RGBA, because a store refuses them or changes their pixels.
     """
     found: list[bytes] = []
     labels: list[int] = []
-    for path, label in image_files(directory):
-        if len(found) == limit:
+    total = 0
+    for data, pixels, label in itertools.cycle(_storable(directory)):
+        if found and total + pixels / 2 > pixel_bytes:
             break
+        found.append(data)
+        labels.append(label)
+        total += pixels
+    return found, np.array(labels, np.int64)
+
+
+def _storable(directory: Path) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the bytes of each file of `originals`, the number of its pixels' bytes, its label."""
+    for path, label in image_files(directory):
         try:
             _picture(path, 32)
         except ValueError:
@@ -88,10 +102,16 @@ def originals(directory: Path, limit: int) -> tuple[list[bytes], Labels]:
                 raise
             continue
         with Image.open(path, formats=_decoded()) as picture:
-            if picture.format in ("PNG", "JPEG", "WEBP") and picture.mode in ("L", "RGB", "RGBA"):
-                found.append(path.read_bytes())
-                labels.append(label)
-    return found, np.array(labels, np.int64)
+            if picture.format not in ("PNG", "JPEG", "MPO", "WEBP"):
+                continue
+            # An MPO file is a JPEG file with more pictures after it.
+            if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
+                continue
+            data = path.read_bytes()
+            # Pillow reduces colours of 16 bits to 8 without saying so; byte 24 of PNG has the bits.
+            deep = picture.format == "PNG" and data[24] > 8
+            if picture.mode in ("L", "RGB", "RGBA") and not deep:
+                yield data, picture.width * picture.height * len(picture.mode), label
 
 
 class Seen(NamedTuple):
