@@ -139,16 +139,10 @@ def _elsewhere(before: Result, after: Result, timed: bool) -> Iterator[str]:
         old, new = before.facts.get(name), after.facts.get(name)
         if old and new and old != new:
             yield f"{name} {old} to {new}"
-    for name, benchmark in CALIBRATION.items() if timed else ():
-        old_time, new_time = (_calibration(side, benchmark) for side in (before, after))
-        if old_time and new_time and abs(log(new_time / old_time)) > log(1 + MACHINE):
+    for name, old_time in before.calibration.items() if timed else ():
+        new_time = after.calibration.get(name, old_time)
+        if abs(log(new_time / old_time)) > log(1 + MACHINE):
             yield f"calibration of the {name} x {new_time / old_time:.2f}"
-
-
-def _calibration(result: Result, name: str) -> float | None:
-    """Return how long a fixed load took."""
-    found = result.common.get(name)
-    return found.figures[()].number if found and () in found.figures else None
 
 
 def listed(results_dir: str) -> Iterator[str]:

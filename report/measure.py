@@ -33,7 +33,7 @@ SHOWN_EVERY = 20.0  # seconds, between two lines of the time that is left
 Step = tuple[str, str, int, str]  # commit, environment, round, benchmark
 
 
-def measure(conf: Any, options: Any, space: int, resumable: bool = True) -> int:
+def measure(conf: Any, options: Any, space: int) -> int:
     """Run asv with `space` bytes of scratch space; return its exit code.
 
     Parameters
@@ -44,8 +44,6 @@ def measure(conf: Any, options: Any, space: int, resumable: bool = True) -> int:
         The options of `asv run`.
     space : int
         Bytes that the run needs on the disk.
-    resumable : bool
-        Whether the run can be continued after an interrupt.
 
     Raises
     ------
@@ -55,7 +53,7 @@ def measure(conf: Any, options: Any, space: int, resumable: bool = True) -> int:
     for plugin in conf.plugins:
         plugin_manager.import_plugin(plugin)
     _enable_log(options.verbose)
-    journal = Journal(_identity(options), keeps=resumable and not options.dry_run)
+    journal = Journal(_identity(options), keeps=not options.dry_run)
     if journal.done:  # a benchmark with some of its rounds has results, but must not be skipped
         options.skip_existing = options.skip_existing_successful = False
     original = run.run_benchmarks

@@ -230,6 +230,17 @@ class Result(NamedTuple):
         cores = f"{known['num_cpu']} cores" if known["num_cpu"] else ""
         return ", ".join(filter(None, (known["cpu"], cores, ram, known["os"])))
 
+    @property
+    def calibration(self) -> dict[str, float]:
+        """How many seconds the fixed loads took, those that were measured."""
+        return {
+            load: value
+            for load, name in CALIBRATION.items()
+            if name in self.common
+            for figure in self.common[name].figures.values()
+            if (value := figure.number)
+        }
+
 
 def result_files(results_dir: str) -> dict[str, int]:
     """Return the files of results, each with the time at which it was written."""

@@ -6,17 +6,24 @@ import sys
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
-from asv.benchmarks import Benchmarks
-from asv.config import Config
 from packaging.version import Version
 
 from report import obstacles, own_images
 from report.counts import COUNTED
-from report.results import ENOUGH, Benchmark, Figure, Key, Result, cells_of, libraries, load
+from report.results import (
+    ENOUGH,
+    Benchmark,
+    Figure,
+    Key,
+    Result,
+    cells_of,
+    known_benchmarks,
+    libraries,
+    load,
+)
 from report.workloads import (
     BYTES,
     BYTES_PER_IMAGE,
-    CALIBRATION,
     CPU,
     FIRST,
     GROUPS,
@@ -54,9 +61,9 @@ INSIDE = {"Pillow": ("zlib-ng", "zlib"), "lmdb": ("LMDB",), "h5py": ("HDF5",)}
 Measured = Mapping[str, Benchmark]
 
 
-def text(conf: Config, paths: Iterable[str]) -> str:
+def text(results_dir: str, paths: Iterable[str]) -> str:
     """Return a table for each of these files of results, if it is of the newest commit."""
-    benchmarks = Benchmarks.load(conf)
+    benchmarks = known_benchmarks(results_dir)
     results = [load(path, benchmarks) for path in sorted(paths)]
     newest = max(results, key=lambda result: result.date).commit
     dataset = own_images.name()
@@ -84,9 +91,7 @@ def head(result: Result) -> list[str]:
         if name != "python"
     ]
     calibration = [
-        f"{name.lower()} {figure(value * 1e3)} ms"
-        for name, benchmark in CALIBRATION.items()
-        if (value := _value(result.common, benchmark, ()))
+        f"{name.lower()} {figure(value * 1e3)} ms" for name, value in result.calibration.items()
     ]
     date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(result.date / 1000))
     lines = {

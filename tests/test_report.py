@@ -198,7 +198,8 @@ def test_table(site: Site) -> None:
     A benchmark that failed says so, one that was not run is left out, and a single sample has
     no quartiles.
     """
-    assert terminal.text(site.conf, site.files) == TABLE.format(commit=site.commit[:8]).rstrip()
+    text = terminal.text(site.conf.results_dir, site.files)
+    assert text == TABLE.format(commit=site.commit[:8]).rstrip()
 
 
 def test_tables_of_groups() -> None:
@@ -268,7 +269,7 @@ def test_table_fits_the_terminal(site: Site) -> None:
     Benchmarks(
         site.conf, [benchmark("many_images.WriteMany.time_write", wide, floors=FLOORS)]
     ).save()
-    lines = terminal.text(site.conf, site.files).splitlines()
+    lines = terminal.text(site.conf.results_dir, site.files).splitlines()
     assert max(map(len, lines)) <= 100
     assert all(line == line.rstrip() for line in lines)
 
@@ -281,7 +282,7 @@ def test_table_tells_methods_of_a_class_apart(site: Site) -> None:
     ]
     save(site.conf, site.commit, 1_700_000_000_000, run)
     Benchmarks(site.conf, [known for known, _ in run]).save()
-    text = terminal.text(site.conf, site.files)
+    text = terminal.text(site.conf.results_dir, site.files)
     assert "open store: open  " in text
     assert "open store: open read  " in text
 
@@ -291,7 +292,8 @@ def test_table_says_what_is_not_the_cost_of_an_image(site: Site) -> None:
     known = benchmark("startup.OpenStore.time_open", [BACKENDS, ["1000"]], images=1)
     save(site.conf, site.commit, 1_700_000_000_000, [timed(known, [7, 8, 9], [5, 6, 7])])
     Benchmarks(site.conf, [known]).save()
-    (line,) = (x for x in terminal.text(site.conf, site.files).splitlines() if "  png" in x)
+    lines = terminal.text(site.conf.results_dir, site.files).splitlines()
+    (line,) = (line for line in lines if "  png" in line)
     assert line.split() == ["open", "store", "(us)", "1,000", "png", "8.00", "7.50-8.50"]
 
 
@@ -299,7 +301,7 @@ def test_calibration_alone(site: Site) -> None:
     """A run that measures no images has no table and says so, and its head has the calibration."""
     run = [each for each in RUN if each[0]["name"].startswith("calibration.")]
     save(site.conf, site.commit, 1_700_000_000_000, run)
-    text = terminal.text(site.conf, site.files)
+    text = terminal.text(site.conf.results_dir, site.files)
     assert "calibration  cpu 27.0 ms, disk 3.50 ms" in text
     assert "images  " not in text.partition("\n\n")[0]
     assert text.endswith(
@@ -310,7 +312,7 @@ def test_calibration_alone(site: Site) -> None:
 def test_table_of_the_newest_commit_alone(site: Site) -> None:
     """After a run of several commits the table is that of the newest."""
     save(site.conf, "0" * 40, 1_600_000_000_000)
-    text = terminal.text(site.conf, site.files)
+    text = terminal.text(site.conf.results_dir, site.files)
     assert text.count("commit ") == 1
     assert site.commit[:8] in text
 
@@ -318,7 +320,7 @@ def test_table_of_the_newest_commit_alone(site: Site) -> None:
 def test_table_leaves_out_what_another_version_measured(site: Site) -> None:
     """What was measured by another version of a benchmark is not shown."""
     Benchmarks(site.conf, [{**known, "version": "2"} for known, _ in RUN]).save()
-    assert "write" not in terminal.text(site.conf, site.files)
+    assert "write" not in terminal.text(site.conf.results_dir, site.files)
 
 
 def test_table_on_a_terminal_that_knows_ascii_alone(
@@ -327,7 +329,7 @@ def test_table_on_a_terminal_that_knows_ascii_alone(
     """A name that the terminal cannot show is escaped; it does not end the run."""
     save(site.conf, site.commit, 1_700_000_000_000, machine="Büro")
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    assert "machine      B\\xfcro" in terminal.text(site.conf, site.files)
+    assert "machine      B\\xfcro" in terminal.text(site.conf.results_dir, site.files)
 
 
 @pytest.mark.parametrize(

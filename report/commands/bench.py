@@ -50,7 +50,7 @@ def run(kind: str, given: list[str]) -> int:
     if failure := runner.publish(conf):
         return failure
     print()
-    print(terminal.text(conf, {path for path, _ in changed}))
+    print(terminal.text(conf.results_dir, {path for path, _ in changed}))
     runner.say_where(conf, code)
     return code
 

@@ -13,7 +13,6 @@ from packaging.version import InvalidVersion, Version
 from report.page.charts import SECTIONS, Chart
 from report.results import BUNDLED, ENOUGH, Benchmark, Figure, Result, cells_of
 from report.workloads import (
-    CALIBRATION,
     FIRST,
     GROUPS,
     OF_ONE_IMAGE,
@@ -55,14 +54,8 @@ def page_of(result: Result) -> dict[str, Any]:
 
 
 def calibration(result: Result) -> dict[str, float]:
-    """Return how many seconds the fixed loads took, if they were measured."""
-    return {
-        name: rounded(value)
-        for name, benchmark in CALIBRATION.items()
-        if benchmark in result.common
-        for figure in result.common[benchmark].figures.values()
-        if (value := figure.number) is not None
-    }
+    """Return how many seconds the fixed loads took, as the page shows them."""
+    return {name: rounded(value) for name, value in result.calibration.items()}
 
 
 def points(chart: Chart, measured: Measured) -> Iterator[list[Any]]:
