@@ -240,8 +240,7 @@ class Reader:  # numpydoc ignore=PR01
                 for_each = slice(None) if there is None else there
                 here.labels[for_each] = found.labels
                 rows = range(found.count) if there is None else there.tolist()
-                for row, pixels in zip(rows, self._decoded(wanted[part], found), strict=True):
-                    here.data[row] = pixels.reshape(-1)
+                self._decoded(wanted[part], found, [here.data[row] for row in rows])
             return
         # With `verify`, they are read in parts that stay in the CPU cache.
         at_most = _CHECKED_BYTES if self._verify_reads else max(len(wanted) * self._row_bytes, 1)
@@ -464,12 +463,14 @@ class Reader:  # numpydoc ignore=PR01
             wrong |= (records.shapes != np.array(self.image_shape, np.uint32)).any(axis=1)
         return wrong
 
-    def _decoded(self, wanted: Wanted, records: Records) -> list[Image]:
-        """Decode stored images. The arrays may be read-only."""
+    def _decoded(
+        self, wanted: Wanted, records: Records, rows: list[Any] | None = None
+    ) -> list[Image]:
+        """Decode stored images, to `rows` if given. The arrays may be read-only."""
         shapes: list[Shape] = list(map(tuple, records.shapes.tolist()))
         if self.image_shape is not None:  # whatever each record says
             shapes = [self.image_shape] * len(shapes)
-        found = codecs.decode_all(records.data, self.encoding, shapes)
+        found = codecs.decode_all(records.data, self.encoding, shapes, rows)
         failed = [i for i, image in enumerate(found) if isinstance(image, codecs.DecodeError)]
         if failed:
             reason = f"cannot be decoded in {self.path}: {found[failed[0]]}"

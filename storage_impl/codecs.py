@@ -234,18 +234,34 @@ def decode(data: bytes, encoding: str, shape: Shape) -> NDArray[np.uint8]:
 
 
 def decode_all(
-    data: Sequence[bytes] | NDArray[np.uint8], encoding: str, shapes: Sequence[Shape]
+    data: Sequence[bytes] | NDArray[np.uint8],
+    encoding: str,
+    shapes: Sequence[Shape],
+    rows: Sequence[NDArray[np.uint8]] | None = None,
 ) -> list[NDArray[np.uint8] | DecodeError]:
-    """`decode` each of several images, on all cores if that is faster. Errors are returned."""
-    calls = [(one, encoding, shape) for one, shape in zip(data, shapes, strict=True)]
+    """`decode` each of several images, on all cores if that is faster. Errors are returned.
+
+    If `rows` are given, (H * W * C,) each, the pixels are written to them.
+    """
+    places = [None] * len(data) if rows is None else rows
+    calls = [
+        (one, encoding, shape, row) for one, shape, row in zip(data, shapes, places, strict=True)
+    ]
     pixels = sum(height * width * channels for height, width, channels in shapes)
     if encoding == "raw" or pixels < _DECODE_IN_THREADS * len(calls):
         return [_decoded(*call) for call in calls]
     return each(_decoded, calls)
 
 
-def _decoded(data: bytes, encoding: str, shape: Shape) -> NDArray[np.uint8] | DecodeError:
+def _decoded(
+    data: bytes, encoding: str, shape: Shape, row: NDArray[np.uint8] | None
+) -> NDArray[np.uint8] | DecodeError:
     try:
-        return decode(data, encoding, shape)
+        image = decode(data, encoding, shape)
     except DecodeError as error:
         return error
+    if row is None:
+        return image
+    # Images that all stay until the last one is decoded would each need new pages of memory.
+    row[:] = image.reshape(-1)
+    return row
