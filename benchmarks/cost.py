@@ -6,8 +6,8 @@ Each row divides the time of one way by that of another. The two are measured al
 process, so what slows down the machine slows down both. What they read is checked first. The figure
 is the median of the samples' ratios. Beside it are the middle half of the ratios, in brackets, and
 the ratio of the CPU time that this process used. A figure beyond its bound is marked "missed". The
-command `tox run -e cost` runs this script with the pinned libraries. `STORAGE_IMPL_DATASET` chooses
-other images.
+command `tox run -e cost` runs this script with the libraries of asv.conf.json.
+`STORAGE_IMPL_DATASET` chooses other images.
 """
 
 import argparse
