@@ -23,7 +23,7 @@ from asv.plugin_manager import plugin_manager
 from asv.util import ProcessError, UserError
 
 from report import obstacles, runner
-from report.results import durations
+from report.results import durations, result_files
 
 JOURNAL = Path(".asv", "unfinished.jsonl")
 # Several processes measure in turns, for two reasons. What the machine does meanwhile affects all
@@ -31,6 +31,32 @@ JOURNAL = Path(".asv", "unfinished.jsonl")
 IN_TURNS = ("--interleave-rounds", "--attribute=rounds=4", "--attribute=repeat=3")
 SHOWN_EVERY = 20.0  # seconds, between two lines of the time that is left
 Step = tuple[str, str, int, str]  # commit, environment, round, benchmark
+
+
+def measure_and_publish(
+    conf: Any, options: Any, space: int, text: Callable[[set[str]], str] = lambda paths: ""
+) -> int:
+    """Measure, publish the site and say where it is; return the exit code.
+
+    Parameters
+    ----------
+    conf, options, space
+        As for `measure`.
+    text : callable, optional
+        Returns what to print of the files of results that were written.
+    """
+    before = result_files(conf.results_dir)
+    code = measure(conf, options, space)
+    changed = result_files(conf.results_dir).items() - before.items()
+    if not changed:
+        print("\nNo results were saved: there is nothing to publish.")
+        return code
+    if failure := runner.publish(conf):
+        return failure
+    if tables := text({path for path, _ in changed}):
+        print(f"\n{tables}")
+    runner.say_where(conf, code)
+    return code
 
 
 def measure(conf: Any, options: Any, space: int) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from asv.util import load_json
 
+import report.measure
 from benchmarks import plain_stores
 from report import obstacles, runner, workloads
 from report.commands import others
@@ -86,7 +87,7 @@ def test_a_run(
         Path(conf.results_dir, "desk", "0-x.json").write_text("{}")
         return 0
 
-    monkeypatch.setattr(others, "measure", measure)
+    monkeypatch.setattr(report.measure, "measure", measure)
     monkeypatch.setattr(runner, "publish", lambda conf: 0)
     monkeypatch.setattr(runner, "say_where", lambda conf, code: print("said"))
     load = others.Config.load

@@ -5,13 +5,14 @@ python -m report.commands.bench quick|full|large [ARGUMENT OF asv run ...]
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from asv.commands import make_argparser
 from asv.config import Config
 
-from report import obstacles, results, runner, terminal
-from report.measure import measure
+from report import obstacles, runner, terminal
+from report.measure import measure_and_publish
 from report.workloads import LARGE, patterns
 
 # The options of asv run, before those of the user. The quick run takes as many samples as a second
@@ -36,22 +37,13 @@ def run(kind: str, given: list[str]) -> int:
     options = make_argparser()[0].parse_args(["run", *OPTIONS[kind], *given])
     options.bench = options.bench or patterns(kind)
     conf = Config.load()
-    before = results.result_files(conf.results_dir)
     runner.remember_machine()
-    code = measure(conf, options, runner.SPACE[kind])
-    if code not in (0, runner.FAILED_BENCHMARK):
-        if not list(Path(conf.env_dir).glob("*/asv-env-info.json")):
-            raise obstacles.ObstacleError(obstacles.advice(runner.ROOT))
-        return code
-    changed = results.result_files(conf.results_dir).items() - before.items()
-    if not changed:
-        print("\nNo results were saved: there is nothing to publish.")
-        return code
-    if failure := runner.publish(conf):
-        return failure
-    print()
-    print(terminal.text(conf.results_dir, {path for path, _ in changed}))
-    runner.say_where(conf, code)
+    code = measure_and_publish(
+        conf, options, runner.SPACE[kind], partial(terminal.text, conf.results_dir)
+    )
+    installed = list(Path(conf.env_dir).glob("*/asv-env-info.json"))
+    if code not in (0, runner.FAILED_BENCHMARK) and not installed:
+        raise obstacles.ObstacleError(obstacles.advice(runner.ROOT))
     return code
 
 

@@ -16,8 +16,8 @@ from asv.commands import make_argparser
 from asv.config import Config
 from asv.util import ProcessError, load_json
 
-from report import obstacles, results, runner
-from report.measure import measure
+from report import obstacles, runner
+from report.measure import measure_and_publish
 from report.workloads import STORES, patterns
 
 PACKAGES = Path("benchmarks", "others.json")
@@ -36,21 +36,13 @@ def run(given: list[str], listed: Path, benchmarks: Iterable[str]) -> int:
     conf = Config.load()
     packages = with_wheels(load_json(listed, js_comments=True), listed)
     conf.matrix["req"] |= {name: [version] for name, version in packages.items()}
-    before = results.result_files(conf.results_dir)
     runner.remember_machine(options.machine)
     for each in environment.get_environments(conf, options.env_spec):
         try:
             each.create()
         except ProcessError as error:
             raise obstacles.ObstacleError(obstacles.advice(runner.ROOT)) from error
-    code = measure(conf, options, SPACE)
-    if results.result_files(conf.results_dir).items() <= before.items():
-        print("\nNo results were saved: there is nothing to publish.")
-        return code
-    if failure := runner.publish(conf):
-        return failure
-    runner.say_where(conf, code)
-    return code
+    return measure_and_publish(conf, options, SPACE)
 
 
 # This installs nothing: pip only says whether it could.

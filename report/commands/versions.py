@@ -4,6 +4,7 @@ python -m report.commands.versions [ARGUMENT OF asv run ...]
 """
 
 import sys
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from asv.config import Config
 from asv.util import ProcessError, load_json
 
 from report import obstacles, own_images, results, runner, terminal
-from report.measure import IN_TURNS, measure
+from report.measure import IN_TURNS, measure_and_publish
 from report.workloads import LIBRARIES, SWEEP, patterns
 
 VERSIONS = Path("benchmarks", "versions.json")
@@ -35,30 +36,27 @@ def sweep(given: list[str]) -> int:
     conf = Config.load()
     conf.include = environments(conf, load_json(VERSIONS, js_comments=True))
     chosen = list(environment.get_environments(conf, options.env_spec))
-    before = results.result_files(conf.results_dir)
     machine = runner.remember_machine(options.machine)
     create(chosen)
-    code = measure(conf, options, SPACE)
-    changed = results.result_files(conf.results_dir).items() - before.items()
-    if not changed:
-        print("\nNo results were saved: there is nothing to publish.")
-        return code
-    if failure := runner.publish(conf):
-        return failure
-    names = {environment.name for environment in chosen}
-    benchmarks = results.known_benchmarks(conf.results_dir)
+
+    def text(_: set[str]) -> str:
+        return tables_of(conf.results_dir, machine, {environment.name for environment in chosen})
+
+    return measure_and_publish(conf, options, SPACE, text)
+
+
+def tables_of(results_dir: str, machine: str, environments: Container[str]) -> str:
+    """Return the tables of the newest commit that was measured in these environments."""
     found = [
         result
-        for result in results.read_all(conf.results_dir, benchmarks)
-        if result.machine == machine and result.environment in names
+        for result in results.read_all(results_dir, results.known_benchmarks(results_dir))
+        if result.machine == machine and result.environment in environments
     ]
     newest = max(found, key=lambda result: result.date).commit
     dataset = own_images.name()
     tables = terminal.versions_text([each for each in found if each.commit == newest], dataset)
-    print(f"\ncommit {newest[:8]}, images {dataset!a}\n")
-    print(tables or "Nothing to compare: no two environments differ in only one library.")
-    runner.say_where(conf, code)
-    return code
+    nothing = "Nothing to compare: no two environments differ in only one library."
+    return f"commit {newest[:8]}, images {dataset!a}\n\n{tables or nothing}"
 
 
 def environments(conf: Any, listed: list[dict[str, str]]) -> list[dict[str, Any]]:
