@@ -82,7 +82,8 @@ def photos(sizes: Sequence[tuple[int, int]]) -> list[Images]:
 
     They are the images of `make`, whose upper quarter also gets a texture as fine as at 32 pixels.
     At 256 pixels, a PNG file takes 0.52 of the bytes of the pixels, a JPEG file of quality 90 takes
-    0.085, and a lossless WebP file takes 0.47. For photographs these are 0.52, 0.09 and 0.43.
+    0.085, and a lossless WebP file takes 0.47. In one sample of photographs these are 0.52, 0.09
+    and 0.43, and in another, of 13 photographs, 0.57, 0.11 and 0.48.
 
     Parameters
     ----------
