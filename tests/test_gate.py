@@ -217,6 +217,13 @@ def test_outcome_of_a_plant() -> None:
     assert "also reported: write many: instructions +2.0%" in lines[2]
 
 
+def test_differences_of_unchanged_code() -> None:
+    """The largest difference of each counter, in either direction."""
+    less = MORE._replace(before=1000, after=997)
+    lines = list(selftest.differences({"same": [less, MORE._replace(after=MORE.before)], "": []}))
+    assert lines[3].split() == ["instructions", "0.30%", "n/a"]
+
+
 def test_a_version_that_fails_has_no_counts() -> None:
     """An operation that fails after the change is one count of None for each counter."""
     before, after = Version("before", Path(), ["png"]), Version("after", Path(), ["png"])

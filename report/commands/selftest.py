@@ -13,7 +13,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,7 +95,7 @@ def selftest(runs: int, parts: Collection[str]) -> int:
             timed += outcomes
     lines = [*head(), *counts.missing(python)]
     if counted:
-        lines += ["", *summary("counts", counted)]
+        lines += ["", *summary("counts", counted), "", *differences(versions.unchanged)]
     if timed:
         lines += ["", *summary("times", timed), "", *spread(measured)]
     text = "\n".join(lines)
@@ -146,6 +146,8 @@ class Versions:
             for each in SLOWER:
                 plant(self.base.packages, self.slower.packages, backend, each)
         self.planted: list[tuple[Plant, Version]] = []
+        # The counts of versions that do the same work, by version.
+        self.unchanged: dict[str, list[Counted]] = {self.same.name: [], self.unused.name: []}
 
     def _version(self, title: str) -> Version:
         return Version(title, self.scratch / title.replace(" ", "-"), self.backends)
@@ -176,7 +178,10 @@ class Versions:
         found = counts.count(self.python, [self.base, *versions], IMAGES)
         for version in versions:
             allowed = next((each.operations for each, of in self.planted if of == version), ())
-            changed = [each for each in counts.compare(found, self.base, version) if each.changed]
+            compared = list(counts.compare(found, self.base, version))
+            if version.name in self.unchanged:
+                self.unchanged[version.name] += compared
+            changed = [each for each in compared if each.changed]
             for backend in self.backends:
                 yield outcome(version.name, backend, allowed, changed)
 
@@ -243,6 +248,19 @@ def summary(title: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield f"{line}  {'; '.join(first)}".rstrip()
         for other in dict.fromkeys(name for each in runs for name in each.other):
             yield f"      also reported: {other}"
+
+
+def differences(unchanged: Mapping[str, Sequence[Counted]]) -> Iterator[str]:
+    """Yield lines that say how far apart the counts of code that does the same work are."""
+    yield "Counts of code that does the same work: the largest difference in all runs."
+    yield ""
+    yield f"  {'':<26}" + "".join(f"  {name:>29}" for name in unchanged)
+    for counter, (title, _) in counts.COUNTERS.items():
+        cells = []
+        for of in unchanged.values():
+            factors = [abs(each.factor - 1) for each in of if each.counter == counter]
+            cells.append(f"{max(factors):.2%}" if factors else "n/a")
+        yield f"  {title:<26}" + "".join(f"  {cell:>29}" for cell in cells)
 
 
 def spread(timed: Sequence[Timed]) -> Iterator[str]:
