@@ -1,18 +1,7 @@
-"""LMDB environments, shared by the stores and threads of a process, and safe in forks.
+"""LMDB environments, shared by the stores of a process: opening, running, growing and closing them.
 
-LMDB has three rules: a process may open a file only once, it must not use an environment that it
-inherited in a fork, and it must not close an environment that is in use. So all stores of a file
-share one `OpenFile`.
+`storage_impl._lmdb_sharing` knows who uses an environment. On top of its rules:
 
-Locks cannot enforce these rules. A signal handler or a finalizer can run between any two steps of a
-thread, and would wait forever for a lock of the thread that it interrupted. Instead, each operation
-registers a token that others can see until it ends. To open or close an environment, a thread first
-announces it, then looks for tokens of other threads:
-
-- A fork waits until the operations of other threads have ended, then closes all environments. They
-  are opened again when they are next used. If the forking thread itself is using an environment
-  (because it forks in a signal handler), that one stays open, and the child closes its own before
-  it opens another one.
 - If operations are in progress when a store closes, the last one of them closes the environment.
 - Stores that only read share a read-only environment. The first store that writes replaces it,
   between two reads.
@@ -31,6 +20,15 @@ import lmdb
 
 from storage_impl._files import Directory
 from storage_impl._lmdb_pages import check_pages, read_metas
+from storage_impl._lmdb_sharing import (
+    PAUSE,
+    OpenFile,
+    Operation,
+    forks,
+    inherited,
+    must_wait,
+    open_files,
+)
 from storage_impl.errors import (
     DamagedStoreError,
     ReadFailedError,
@@ -52,108 +50,29 @@ _READERS = 250  # slots in lock.mdb, one for each read in progress
 _LOCK_FILE_BYTES = 16 << 10  # 64 for each slot, plus LMDB's header, in whole pages
 _SHORT_OF_SPACE = 16 << 20  # bytes, enough for several transactions
 _CHECK_ATTEMPTS = 1000  # one fails only if a writer commits twice during it
-_PAUSE = 0.0001  # seconds
 _DESCRIPTORS = "/proc/self/fd"
 _BY_DESCRIPTOR = os.path.isdir(_DESCRIPTORS)
 
 _T = TypeVar("_T")
 _Arguments = TypeVarTuple("_Arguments")
-_Key = tuple[int, int]
-
-
-class _Operation:
-    """A token. Its operation is in progress while the token exists and is registered.
-
-    It is registered by a weak reference. An interrupt may prevent any cleanup. But the interrupted
-    frame goes away, and with it the token.
-    """
-
-    __slots__ = ("__weakref__",)
-
-
-class OpenFile:
-    """The environment that this process has open for a data file.
-
-    Attributes
-    ----------
-    env : lmdb.Environment or None
-        None while no store needs it, and after a fork.
-    images, labels : lmdb._Database
-        Its databases.
-    """
-
-    images: "lmdb._Database"
-    labels: "lmdb._Database"
-
-    def __init__(self) -> None:
-        self.env: lmdb.Environment | None = None
-        self.map_size = 0
-        self.writable = False
-        self.locks = False  # whether LMDB protects the pages of a reader from a writer
-        self.failed = False  # there was an error: it has to be opened again
-        self.foreign = False  # it belongs to the parent process
-        self.users: dict[ref[Environment], None] = {}
-        self.active: dict[ref[_Operation], int] = {}  # operations, and their threads
-        self.changing: dict[str, tuple[ref[_Operation], int]] = {}
-
-    def claim(self, mark: "ref[_Operation]") -> tuple["ref[_Operation]", int]:
-        """Announce a change of the environment. Return the valid claim, maybe of another thread."""
-        while True:
-            changing = self.changing
-            claim = changing.setdefault("by", (mark, get_ident()))
-            if claim[0]() is not None:
-                return claim
-            if self.changing is changing:  # nothing can run between this line and the next
-                self.changing = {}
-
-    def unclaim(self, mark: "ref[_Operation]") -> None:
-        """Withdraw a claim, if it was made."""
-        if self.changing.get("by", (None,))[0] is mark:
-            self.changing = {}
-
-    def operations(self) -> "list[tuple[ref[_Operation], int]]":
-        """The operations in progress, and their threads."""
-        return [item for item in list(self.active.items()) if item[0]() is not None]
-
-    def others(self) -> bool:
-        """Whether other threads have operations in progress."""
-        me = get_ident()
-        return any(thread != me for _, thread in self.operations())
-
-    def interrupted(self, mark: "ref[_Operation]") -> bool:
-        """Whether this thread has an operation in progress other than that of `mark`."""
-        me = get_ident()
-        return any(thread == me and other is not mark for other, thread in self.operations())
-
-    def is_used(self) -> bool:
-        """Whether a store has it open."""
-        return any(user() is not None for user in list(self.users))
-
-
-# By device and inode of the data file.
-_files: dict[_Key, OpenFile] = {}
-# What this process inherited in a fork. The environment in it has to be closed before another one
-# of the same file is opened.
-_inherited: dict[_Key, OpenFile] = {}
-_forks: dict[object, int] = {}  # in progress, and their threads
 
 
 def create(directory: Directory, key: bytes, value: bytes) -> None:
     """Create an environment with the databases "images" and "labels" and one record, unsynced."""
     _allocate_lock_file(directory)
-    file, token = OpenFile(), _Operation()
+    file, token = OpenFile(), Operation()
     mark = ref(token)
     place = (-1, id(file))
     while True:
         try:
-            _files[place] = file  # so that a fork sees it
+            open_files[place] = file  # so that a fork sees it
             file.active[mark] = get_ident()
-            if not _must_wait(mark):
+            if not must_wait(mark):
                 _create(directory, key, value)
                 return
         finally:
-            _files.pop(place, None)
-        time.sleep(_PAUSE)
+            open_files.pop(place, None)
+        time.sleep(PAUSE)
 
 
 def _create(directory: Directory, key: bytes, value: bytes) -> None:
@@ -221,7 +140,7 @@ class Environment:
         may be called again, with a larger map.
         """
         while True:
-            file, token, too_small = self._file, _Operation(), 0
+            file, token, too_small = self._file, Operation(), 0
             mark = ref(token)
             try:
                 file.active[mark] = get_ident()
@@ -229,7 +148,7 @@ class Environment:
                 if (
                     env is not None
                     and not file.foreign
-                    and not ((_forks or file.changing) and _must_wait(mark, file))
+                    and not ((forks or file.changing) and must_wait(mark, file))
                     and not (write and (file.failed or not file.writable))
                 ):
                     txn = env.begin(write=write, buffers=True)
@@ -280,7 +199,7 @@ class Environment:
     def close(self) -> None:
         """Release the environment. Operations in progress end as if it were open."""
         self._closed = True
-        for file in {self._file, _files.get(self._key)}:
+        for file in {self._file, open_files.get(self._key)}:
             if file is not None:
                 file.users.pop(self._mark, None)
                 self._close_unless_used(file)
@@ -290,12 +209,12 @@ class Environment:
             self.close()
 
     def _close_unless_used(self, file: OpenFile) -> None:
-        token = _Operation()
+        token = Operation()
         mark = ref(token)
         while not (file.env is None or file.foreign or file.is_used() or file.operations()):
             try:
                 file.active[mark] = get_ident()
-                if _forks or file.claim(mark)[0] is not mark:
+                if forks or file.claim(mark)[0] is not mark:
                     return  # a fork closes it; a thread that changes it uses it
                 if not file.is_used() and len(file.operations()) == 1:
                     env, file.env = file.env, None
@@ -303,7 +222,7 @@ class Environment:
                         file.env = env  # an operation has just begun
                     else:
                         env.close()
-                        _files.pop(self._key, None)
+                        open_files.pop(self._key, None)
             finally:
                 file.unclaim(mark)
                 file.active.pop(mark, None)
@@ -313,12 +232,12 @@ class Environment:
 
         If it is opened again, its map is longer than `too_small`, if possible.
         """
-        token = _Operation()
+        token = Operation()
         mark = ref(token)
         file = self._file
         try:
             while True:
-                file = _files.get(self._key) or _files.setdefault(self._key, OpenFile())
+                file = open_files.get(self._key) or open_files.setdefault(self._key, OpenFile())
                 try:
                     file.users[self._mark] = None
                     file.active[mark] = get_ident()
@@ -327,13 +246,13 @@ class Environment:
                         return
                 finally:
                     file.active.pop(mark, None)
-                time.sleep(_PAUSE)
+                time.sleep(PAUSE)
         finally:
             file.unclaim(mark)
 
-    def _is_prepared(self, file: OpenFile, mark: "ref[_Operation]", too_small: int) -> bool:
+    def _is_prepared(self, file: OpenFile, mark: "ref[Operation]", too_small: int) -> bool:
         interrupted = file.interrupted(mark)
-        if _must_wait(mark):
+        if must_wait(mark):
             file.unclaim(mark)
             return False
         claimant, thread = file.claim(mark)
@@ -341,7 +260,7 @@ class Environment:
             if interrupted or thread == get_ident():
                 raise self._interrupted()
             return False
-        if _files.get(self._key) is not file:  # it was closed meanwhile
+        if open_files.get(self._key) is not file:  # it was closed meanwhile
             file.unclaim(mark)
             return False
         if file.env is not None:
@@ -362,13 +281,13 @@ class Environment:
             raise self._readers_full() from error
 
     def _open(self, file: OpenFile, too_small: int) -> bool:
-        old = _inherited.get(self._key)
+        old = inherited.get(self._key)
         if old is file:  # a signal handler has just forked this process
             return False
         if old is not None:
             if old.operations():
                 raise self._interrupted()
-            del _inherited[self._key]
+            del inherited[self._key]
             if old.env is not None:
                 old.env.close()
         first, second = read_metas(self.data.fd)
@@ -495,23 +414,6 @@ class Environment:
         return ReadFailedError(errno.ENOMEM, what)
 
 
-def _must_wait(mark: "ref[_Operation]", file: OpenFile | None = None) -> bool:
-    """Whether an operation must wait for a fork, or for a change of its file, to end.
-
-    An operation does not wait for a fork or change of its own thread. Nor does it wait if it runs
-    in a signal handler that interrupted another operation: the fork or change itself waits for that
-    operation.
-    """
-    if not _forks and (file is None or not file.changing):
-        return False
-    me = get_ident()
-    claim = None if file is None else file.changing.get("by")
-    waits = claim is not None and claim[0]() is not None and claim[1] != me
-    if not waits and all(thread == me for thread in list(_forks.values())):
-        return False
-    return not any(file.interrupted(mark) for file in list(_files.values()))
-
-
 def _path(directory: Directory) -> bytes:
     """The path that LMDB opens: the open directory itself, if descriptors have paths."""
     if _BY_DESCRIPTOR:
@@ -574,40 +476,3 @@ else:
 
     def _keep_in_place(fd: int) -> None:
         """Nothing to do: no other system has btrfs."""
-
-
-def _before_fork() -> None:
-    _forks[object()] = get_ident()
-    while any(file.others() for file in list(_files.values())):
-        time.sleep(_PAUSE)
-    for key, file in list(_files.items()):
-        if not file.operations():
-            env, file.env = file.env, None
-            if env is not None:
-                env.close()
-            if not file.is_used():
-                del _files[key]
-
-
-def _after_fork_in_parent() -> None:
-    me = get_ident()
-    mine = [token for token, thread in list(_forks.items()) if thread == me]
-    for token in mine[-1:]:
-        del _forks[token]
-
-
-def _after_fork_in_child() -> None:
-    for key, file in _files.items():
-        if file.operations() or file.env is not None:
-            _inherited[key] = file
-            file.foreign = True
-    _files.clear()
-    _forks.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )

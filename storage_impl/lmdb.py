@@ -47,7 +47,8 @@ from storage_impl import _inputs, _records, codecs
 from storage_impl._checksum import digest
 from storage_impl._commit import INITIAL, CommitRecord
 from storage_impl._files import Directory, sync
-from storage_impl._lmdb_environment import Environment, OpenFile, create
+from storage_impl._lmdb_environment import Environment, create
+from storage_impl._lmdb_sharing import OpenFile
 from storage_impl._marker import FORMAT_VERSION, Marker, Options
 from storage_impl._records import Places, Records, Shape
 from storage_impl.backend import Backend, Wanted

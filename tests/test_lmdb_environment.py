@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import storage_impl
-from storage_impl import ImageStore, _lmdb_environment, _lmdb_pages
+from storage_impl import ImageStore, _lmdb_environment, _lmdb_pages, _lmdb_sharing
 from storage_impl.lmdb import LmdbBackend
 from tests import processes, raising
 from tests.contract import forks, needs_fork
@@ -244,7 +244,7 @@ def fork_while_garbage_is_read_beside(path: Path) -> int:
 
     def get(self: LmdbBackend, *arguments: Any) -> Any:
         begun.set()
-        while not _lmdb_environment._forks:
+        while not _lmdb_sharing.forks:
             pass
         garbage.clear()
         return get_one(self, *arguments)
