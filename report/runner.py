@@ -15,7 +15,7 @@ from asv.environment import get_environments
 from asv.machine import Machine, MachineCollection
 from asv.util import ProcessError, UserError
 
-from report import obstacles
+from report import obstacles, own_images
 
 ROOT = Path(__file__).resolve().parent.parent
 FAILED_BENCHMARK = 2  # asv's exit code when a benchmark failed and all others have results
@@ -36,6 +36,7 @@ def unless_obstructed(command: Callable[[], int], obstructed: int = 1) -> int:
         dataset = os.environ.get("STORAGE_IMPL_DATASET")
         if dataset:  # asv runs the benchmarks in another directory
             os.environ["STORAGE_IMPL_DATASET"] = os.path.abspath(dataset)
+            os.environ[own_images.SEEN] = os.environ["STORAGE_IMPL_DATASET"]
         return command()
     except obstacles.ObstacleError as obstacle:
         print(f"\n{obstacles.wrapped(str(obstacle))}", file=sys.stderr)

@@ -11,7 +11,7 @@ from asv.config import Config
 from asv.util import UserError
 from PIL import Image
 
-from report import obstacles, own_images, results
+from report import obstacles, own_images, results, runner
 from tests import stored_results
 
 pytestmark = pytest.mark.unmeasured
@@ -80,6 +80,18 @@ def test_what_is_measured_on_is_said(photos: Path, capfd: pytest.CaptureFixture[
     tagged()
     environments()
     assert capfd.readouterr().out == "3 images with 1 label in my photos\n3 PNG; 8 x 8 pixels\n"
+
+
+def test_a_command_and_its_asv_look_once(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What a command has looked at, which may be 100,000 files, the asv that it starts does not."""
+    monkeypatch.setenv(own_images.SEEN, "")  # undone at the end
+    assert runner.unless_obstructed(lambda: len(tagged())) == 1
+    assert capfd.readouterr().out.count("3 images") == 1
+    monkeypatch.setenv(own_images.DATASET, str(photos.parent))
+    environments()
+    assert capfd.readouterr().out.count("3 images") == 1
 
 
 def test_bad_images_stop_a_run(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
