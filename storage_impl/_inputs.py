@@ -144,6 +144,7 @@ def from_the_end(value: Sequence[int] | NDArray[np.integer[Any]], count: int) ->
     indices = np.asarray(value)
     if indices.dtype.kind != "i":
         return value
+    indices = indices.astype(np.int64)  # a smaller type may not hold the count
     return np.where((indices < 0) & (indices >= -count), indices + count, indices)
 
 

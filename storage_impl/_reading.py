@@ -176,11 +176,12 @@ class Reader:  # numpydoc ignore=PR01
         self._in_use()
         if isinstance(index, slice):
             return self.read_many(index)
+        if isinstance(index, np.ndarray) and not index.ndim:
+            index = index.item()
         if isinstance(index, Sequence | np.ndarray) and not isinstance(index, str | bytes):
-            if np.ndim(index):
-                return self.read_many(_inputs.from_the_end(index, self._count))
-        elif isinstance(index, int) and -self._count <= index < 0:
-            index += self._count
+            return self.read_many(_inputs.from_the_end(index, self._count))
+        if isinstance(index, int | np.integer) and -self._count <= index < 0:
+            index = int(index) + self._count
         return self.read_one(index)
 
     def read_many(

@@ -659,6 +659,25 @@ class StoreContract:
         np.testing.assert_array_equal(image, images_of(COUNT)[index])
         assert label == labels_of(COUNT)[index]
 
+    def test_sequence(self, reader: ImageStore) -> None:
+        """A store is a sequence of (image, label), whose indices count from the end below 0."""
+        for index in (0, COUNT - 1, -1, -COUNT, np.int64(-1), np.int8(-2), np.array(-1)):
+            image, label = reader[index]
+            np.testing.assert_array_equal(image, images_of(COUNT)[index])
+            assert (label, type(label)) == (labels_of(COUNT)[index], int)
+        several: list[Any] = [slice(3, 9), slice(None, None, -7), slice(-5, None), range(2, 6), []]
+        several += [(1, 2), [3, -1, 0], np.array([-2, 4]), np.array([-1, 2], np.int8)]
+        for indices in several:
+            wanted = indices if isinstance(indices, slice) else np.asarray(indices, np.int64)
+            images, labels = reader[indices]
+            np.testing.assert_array_equal(images, images_of(COUNT)[wanted])
+            np.testing.assert_array_equal(labels, labels_of(COUNT)[wanted])
+        assert [label for _, label in reader] == labels_of(COUNT).tolist()
+        refused: list[Any] = [COUNT, -COUNT - 1, np.int64(-COUNT - 1), 1.5, True, "7", None]
+        for index in (*refused, [COUNT], [-COUNT - 1]):
+            with pytest.raises(storage_impl.InvalidIndexError):
+                reader[index]
+
     @cases(SELECTIONS)
     def test_read_many(self, reader: ImageStore, case: Any) -> None:
         """`read_many` selects as numpy would: slices, and indices in any order with repeats."""

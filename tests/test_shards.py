@@ -168,7 +168,8 @@ def test_each_image(dataset: ImageStore) -> None:
         image, label = dataset.read_one(np.int64(index))
         assert np.array_equal(image, images_of(1, first=index)[0])
         assert label == labels_of(1, index)[0]
-    assert np.array_equal(dataset[-1][0], images_of(1, first=COUNT - 1)[0])
+    for last in (-1, np.int64(-1)):
+        assert np.array_equal(dataset[last][0], images_of(1, first=COUNT - 1)[0])
     assert np.array_equal(dataset[4:9][1], labels_of(5, 4))
     assert dataset[[-1, 0]][1].tolist() == labels_of(COUNT)[[-1, 0]].tolist()
     with pytest.raises(IndexError):
