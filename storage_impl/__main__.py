@@ -47,6 +47,7 @@ from storage_impl._sharded import ShardedStore
 DAMAGED = 3
 INTERRUPTED = 130
 
+_REPLACED = "-replaced"  # the end of the name of the old target until it is removed
 _LABELS = "labels.json"  # in the store's directory: the subfolder's name for each label
 _LABELS_BYTES = 64 << 20  # the largest file that is read
 
@@ -56,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(_parser().parse_args(arguments))
     command: Callable[..., int] = options.pop("command")
     try:
-        return command(**options)
+        code = command(**options)
+        _flush()
+        return code
     except storage_impl.DamagedStoreError as error:
         print(f"storage-impl: {error}", file=sys.stderr)
         return DAMAGED
@@ -66,6 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("storage-impl: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _flush() -> None:
+    """Write the output now, because Python has an exit code of its own for what fails later."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Python tries again at its end, where this output then goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -202,6 +215,10 @@ def import_folder(
             write: Any = store.write_encoded if keep else store.write_many
             write((image for image, _ in images), (label for _, label in labels))
             count = len(store)
+        if not count:
+            raise BadFileError(
+                f"{bad[0]}; none of the {len(found.files):,} files in {folder} is an image"
+            )
         if found.names:
             (aside / _LABELS).write_text(json.dumps(found.names) + "\n")
     for error in bad:
@@ -322,8 +339,11 @@ def export(store: Path, target: Path, overwrite: bool) -> int:
         count = len(opened)
         with _aside(target, overwrite) as aside, Progress(count) as progress:
             aside.mkdir()
+            lock = WriterLock(Directory(aside))  # shows whether this command still runs
             for _ in progress.count(_folders.write(opened, aside, _names(opened.path))):
                 pass
+            lock.release()
+            (aside / LOCK).unlink()
     print(f"{target}: {count:,} images")
     return 0
 
@@ -348,22 +368,30 @@ def _aside(target: Path, overwrite: bool) -> Iterator[Path]:
     beside = f".{target.name}.making-"
     _remove_leftovers(target.parent, beside)
     aside = target.with_name(beside + secrets.token_hex(8))
-    replaced = target.with_name(f"{aside.name}-replaced")
+    replaced = target.with_name(aside.name + _REPLACED)
     try:
         yield aside
-        if there:
-            os.rename(target, replaced)
         try:
+            if there:
+                os.rename(target, replaced)
             os.rename(aside, target)
         except BaseException:
-            if there:
+            if replaced.exists() and not target.exists():
                 os.rename(replaced, target)
             raise
         Directory(target.parent).sync()
-        if there:
-            shutil.rmtree(replaced)
+    finally:
+        _remove(aside, replaced)
+
+
+def _remove(*directories: Path) -> None:
+    """Remove directories that may exist. On Ctrl-C, finish that first."""
+    try:
+        for each in directories:
+            shutil.rmtree(each, ignore_errors=True)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        for each in directories:
+            shutil.rmtree(each, ignore_errors=True)
         raise
 
 
@@ -378,6 +406,8 @@ def _is_made_here(target: Path) -> bool:
 def _remove_leftovers(parent: Path, beside: str) -> None:
     """Remove what killed commands for the same target left behind."""
     for leftover in parent.glob(f"{beside}*"):
+        if leftover.name.endswith(_REPLACED):
+            shutil.rmtree(leftover, ignore_errors=True)
         if not (leftover / LOCK).is_file():
             continue
         try:

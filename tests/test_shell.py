@@ -157,6 +157,22 @@ def test_bad_files(
     assert content(tmp_path / "made")[1] == [0, 0, 0, 1, 1, 1, 1]
 
 
+def test_all_files_bad(tmp_path: Path, store: Path, shell: Shell) -> None:
+    """A folder without a single image makes no empty store, and replaces none."""
+    (tmp_path / "texts").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "texts" / name).write_text("no image")
+    for options in ([], ["--size", "4"]):
+        code, out, err = shell(
+            "import", tmp_path / "texts", store, "--skip-bad", "--overwrite", *options
+        )
+        assert (code, out) == (1, "")
+        assert "none of the 2 files" in err
+        assert "a.txt" in err
+    assert len(content(store)[1]) == COUNT
+    assert hidden(tmp_path) == []
+
+
 def test_16_bits(tmp_path: Path, shell: Shell) -> None:
     """More than 8 bits a channel are not cut down in silence."""
     folder = tmp_path / "photos"
@@ -395,6 +411,66 @@ def test_failed_overwrite(tmp_path: Path, store: Path, folder: Path, shell: Shel
     assert hidden(tmp_path) == []
 
 
+def test_leftover_of_an_export(tmp_path: Path, store: Path, shell: Shell) -> None:
+    """What a killed export left is removed by the next, and the exported folder has files only."""
+    killed_at_the_first_image = (
+        "import os, signal, sys; from storage_impl import codecs, __main__ as shell; "
+        "codecs.encode = lambda *_: os.kill(os.getpid(), signal.SIGKILL); shell.main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", killed_at_the_first_image, "export", store, tmp_path / "files"]
+    killed = subprocess.run(command, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(hidden(tmp_path)) == 1
+    for _ in range(2):
+        assert shell("export", store, tmp_path / "files", "--overwrite")[0] == 0
+        assert hidden(tmp_path) == []
+        files = [each for each in (tmp_path / "files").rglob("*") if each.is_file()]
+        assert len(files) == COUNT
+        assert {each.suffix for each in files} == {".png"}
+
+
+@pytest.mark.parametrize("when", ["old one renamed", "new one renamed", "old one half removed"])
+def test_interrupted_overwrite(
+    tmp_path: Path, store: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Ctrl-C while the new store takes the place of the old one: one of them is there, whole."""
+    made = tmp_path / "made"
+    shell("convert", store, made)
+    rename, rmtree = os.rename, shutil.rmtree
+    interrupted: list[Path] = []
+
+    def interrupt(path: Path, now: bool) -> None:
+        if now and not interrupted:
+            interrupted.append(path)
+            raise KeyboardInterrupt
+
+    def renamed(path: Any, target: Any) -> None:
+        rename(path, target)
+        interrupt(path, made == {"old one renamed": path, "new one renamed": target}.get(when))
+
+    def removed(path: Any, **options: Any) -> None:
+        if when == "old one half removed":
+            (path / "store.json").unlink(missing_ok=True)
+        interrupt(path, when == "old one half removed")
+        rmtree(path, **options)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    assert shell("convert", store, made, "--backend", "lmdb", "--overwrite")[0] == 130
+    monkeypatch.undo()
+    assert np.array_equal(content(made)[0], images_of(COUNT))
+    assert hidden(tmp_path) == []
+
+
+def test_leftover_of_a_replacement(tmp_path: Path, store: Path, shell: Shell) -> None:
+    """What a command did not finish removing is removed by the next."""
+    left = tmp_path / ".made.making-0123456789abcdef-replaced"
+    left.mkdir()
+    (left / "00000000.png").write_bytes(b"")
+    assert shell("convert", store, tmp_path / "made")[0] == 0
+    assert hidden(tmp_path) == []
+
+
 def test_leftovers(tmp_path: Path, store: Path, shell: Shell) -> None:
     """What a killed command left is removed by the next, and a living one's is not."""
     left = tmp_path / ".made.making-0123456789abcdef"
@@ -434,6 +510,23 @@ def test_interrupted(tmp_path: Path, folder: Path) -> None:
 def test_nothing_on_a_pipe(tmp_path: Path, store: Path, shell: Shell) -> None:
     """Where nobody looks, there is no progress."""
     assert shell("convert", store, tmp_path / "made")[2] == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_output_that_cannot_be_written(store: Path) -> None:
+    """It is an error as any other, whether Python buffers the output or not."""
+    for buffered in ("", "1"):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "storage_impl", "info", store],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONUNBUFFERED": buffered},
+                check=False,
+            )
+        assert done.returncode == 1
+        assert done.stderr.decode().startswith("storage-impl: [Errno 28]")
+        assert len(done.stderr.splitlines()) == 1
 
 
 class Terminal(io.StringIO):
