@@ -138,7 +138,7 @@ class SegmentFiles:
             last = bisect_right(self.stops, wanted.stop - 1) if wanted else -1
             numbers = np.arange(bisect_right(self.stops, wanted.start), last + 1)
         else:
-            numbers = np.searchsorted(known.stops, wanted, side="right")
+            numbers = known.stops.searchsorted(wanted, side="right")
         unknown = numbers[~known.is_known[numbers]]
         for number in sorted(set(unknown.tolist())):
             self.learn(known, number)

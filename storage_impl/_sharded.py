@@ -261,10 +261,13 @@ class ShardedStore(ImageStore):
                 yield number, here, range(position - start, stop - start)
                 position = stop
             return
-        order = np.argsort(wanted)
+        if not len(wanted):
+            return
+        order = wanted.argsort()
         ascending = wanted[order]
-        owners = np.searchsorted(self._first_of_next, ascending, side="right")
-        edges = np.flatnonzero(np.diff(owners, prepend=-1, append=-1)).tolist()
+        owners = self._first_of_next.searchsorted(ascending, side="right")
+        changes = (owners[1:] != owners[:-1]).nonzero()[0] + 1
+        edges = [0, *changes.tolist(), len(wanted)]
         for begin, end in pairwise(edges):
             number = int(owners[begin])
             start = self._starts[number]

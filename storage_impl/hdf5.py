@@ -397,11 +397,14 @@ def _runs(
         ends = np.minimum(stops[numbers], wanted.stop)
         firsts = np.concatenate([[wanted.start], ends[:-1]])
         return np.array([numbers, firsts, ends - firsts, firsts - wanted.start])
-    # Each np.diff would take as long as three of these comparisons.
-    breaks = (wanted[1:] != wanted[:-1] + 1) | (numbers[1:] != numbers[:-1])
+    # np.diff and np.concatenate take several times as long for the few images of one shard of many.
+    is_edge = np.ones(len(wanted) + 1, np.bool_)
+    breaks = is_edge[1:-1]
+    np.not_equal(wanted[1:], wanted[:-1] + 1, out=breaks)
+    breaks |= numbers[1:] != numbers[:-1]
     if places is not None:
         breaks |= places[1:] != places[:-1] + 1
-    edges = np.concatenate([[0], breaks.nonzero()[0] + 1, [len(wanted)]])
+    edges = is_edge.nonzero()[0]
     begins = edges[:-1]
     firsts = begins if places is None else places[begins]
     return np.array([numbers[begins], wanted[begins], edges[1:] - begins, firsts])
