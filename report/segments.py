@@ -5,8 +5,11 @@ Times are noisy, so a change is where a permutation test finds that the figures 
 those before it (`shifts`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import reduce
 from itertools import pairwise
+from math import sqrt
+from operator import itemgetter
 from statistics import median
 from typing import NamedTuple
 
@@ -122,37 +125,40 @@ def _split(figures: NDArray[np.float64], random: np.random.Generator) -> tuple[i
     if count < 2 * FEWEST:
         return ()
     centred = figures - figures.mean()
-    firsts, lasts = np.triu_indices(count + 1, FEWEST)
-    lengths = lasts - firsts
-    inside = (firsts > 0) & (lasts < count)
-    room = lengths <= count - FEWEST
-    for stretches, chance in ((room & ~inside, STAYS), (room & inside, TAKEN_BACK)):
-        if not stretches.any():
-            continue
-        first, last, length = firsts[stretches], lasts[stretches], lengths[stretches]
-        scale = np.sqrt(length * (count - length))
-        most, place = _clearest(centred[np.newaxis], first, last, scale)
+    for inside, chance in ((False, STAYS), (True, TAKEN_BACK)):
+        most, first, last = max(
+            (
+                (clear.max(), first := starts[clear.argmax()], first + length)
+                for length, starts, clear in _clearness(centred[np.newaxis], inside)
+            ),
+            key=itemgetter(0),
+        )
         left = int(chance * (PERMUTATIONS + 1)) - 1
         for _ in range(0, PERMUTATIONS, AT_ONCE):
             permuted = random.permuted(np.tile(centred, (AT_ONCE, 1)), axis=1)
-            clear, _ = _clearest(permuted, first, last, scale)
-            left -= int(np.count_nonzero(clear >= most - 1e-12))
+            of_each = (clear.max(axis=0) for _, _, clear in _clearness(permuted, inside))
+            left -= int(np.count_nonzero(reduce(np.maximum, of_each) >= most - 1e-12))
             if left < 0:
                 break
         else:
-            ends = int(first[place[0]]), int(last[place[0]])
-            return tuple(end for end in ends if 0 < end < count)
+            return tuple(end for end in (first, last) if 0 < end < count)
     return ()
 
 
-def _clearest(
-    series: NDArray[np.float64],
-    first: NDArray[np.intp],
-    last: NDArray[np.intp],
-    scale: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return how clear the clearest stretch of each series is, and which it is."""
-    sums = np.zeros((len(series), series.shape[1] + 1))
-    np.cumsum(series, axis=1, out=sums[:, 1:])
-    clear = np.abs(sums[:, last] - sums[:, first]) / scale
-    return clear.max(axis=1), clear.argmax(axis=1)
+def _clearness(
+    series: NDArray[np.float64], inside: bool
+) -> Iterator[tuple[int, range, NDArray[np.float64]]]:
+    """Yield each length of a stretch, where stretches begin, and how clear each is in each series.
+
+    The stretches are those inside the series, or those at its ends. By length, the sums to compare
+    lie side by side, and the processor's cache holds them.
+    """
+    count = series.shape[1]
+    sums = np.zeros((count + 1, len(series)))
+    np.cumsum(series.T, axis=0, out=sums[1:])
+    for length in range(FEWEST, count - FEWEST + 1):
+        rest = count - length
+        starts = range(1, rest) if inside else range(0, rest + 1, rest)
+        of = slice(starts.start, starts.stop, starts.step)
+        clear = sums[length:][of] - sums[:-length][of]
+        yield length, starts, np.abs(clear, out=clear) / sqrt(length * rest)
