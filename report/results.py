@@ -30,6 +30,9 @@ BUNDLED = ("LMDB", "HDF5", "zlib", "zlib-ng", "xxHash")
 # 2 * 0.5**8 < 0.01. With fewer, asv's interval depends on an assumed distribution.
 ENOUGH = 8
 
+# What JSON has for a figure; a benchmark that failed has none.
+NUMBERS = {int, float, bool, type(None)}
+
 
 class Figure(NamedTuple):
     """What one benchmark measured with one set of parameters.
@@ -279,12 +282,12 @@ def _check(results: Any) -> None:
         parameters = results.get_result_params(name)
         if not all(isinstance(value, str) for values in parameters or () for value in values):
             raise TypeError(f"{name} has malformed parameters")
-        values = list(results.get_result_value(name, parameters))
-        for stats in results.get_result_stats(name, parameters):
-            values += (stats or {}).values()
-        for samples in results.get_result_samples(name, parameters):
-            values += samples or ()
-        if not all(value is None or isinstance(value, int | float) for value in values):
+        kinds = set(map(type, results.get_result_value(name, parameters)))
+        for stats in filter(None, results.get_result_stats(name, parameters)):
+            kinds.update(map(type, stats.values()))
+        for samples in filter(None, results.get_result_samples(name, parameters)):
+            kinds.update(map(type, samples))
+        if not kinds <= NUMBERS:
             raise TypeError(f"{name} has a figure that is not a number")
 
 
