@@ -178,7 +178,7 @@ def cells_of(group: Group, measured: Mapping[str, Benchmark]) -> Iterator[Cell]:
                 continue
             for key, figure in benchmark.figures.items():
                 parameters = benchmark.parameters(key)
-                if any(parameters.get(name) != value for name, value in source.where.items()):
+                if not source.where.items() <= parameters.items():
                     continue
                 ratio = over_plain(measured, source.benchmark, key) if group.over_plain else None
                 known = figure.failed or figure.number is not None

@@ -82,10 +82,16 @@ def against(
     source: Source, unit: str, parameters: Mapping[str, Any], measured: Measured
 ) -> float | None:
     """Return what another benchmark measured with these parameters."""
-    for others, images, figure in chosen(source, measured):
-        if others.items() <= {**parameters, **source.where}.items() and figure.number is not None:
-            return rounded(figure.number / (images if unit in OF_ONE_IMAGE else 1))
-    return None
+    benchmark = measured.get(source.benchmark)
+    if benchmark is None:
+        return None
+    known = {**parameters, **source.where}
+    key = tuple(known.get(name) for name in benchmark.known["param_names"])
+    value = benchmark.figures[key].number if key in benchmark.figures else None
+    if value is None:
+        return None
+    images = benchmark.images(benchmark.parameters(key)) if unit in OF_ONE_IMAGE else 1
+    return rounded(value / images)
 
 
 def rows(group: Group, measured: Measured) -> list[list[Any]]:
@@ -117,12 +123,11 @@ def chosen(source: Source, measured: Measured) -> Iterator[tuple[dict[str, Any],
     benchmark = measured.get(source.benchmark)
     if benchmark is None:
         return
-    names = benchmark.known["param_names"]
-    if names[:1] not in (["backend"], ["store"]) or source.where.keys() - names:
+    if benchmark.known["param_names"][:1] not in (["backend"], ["store"]):
         return
     for key, figure in benchmark.figures.items():
         parameters = benchmark.parameters(key)
-        if all(parameters[name] == value for name, value in source.where.items()):
+        if source.where.items() <= parameters.items():
             yield parameters, benchmark.images(parameters), figure
 
 
