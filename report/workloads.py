@@ -277,7 +277,7 @@ WORKLOADS = (
     ),
     Workload(
         *("encoded-cold", "Read all, cold", Source("encoding.ColdEncoded.time_open_read_6mib")),
-        *((ENCODINGS,), SECONDS, "the same, opened with nothing of it in the page cache"),
+        *((ENCODINGS,), SECONDS, "only at 256: open and read all, nothing of it in the page cache"),
     ),
     Workload(
         *("encoded-shuffled", "Shuffled", Source("encoding.EncodedRead.time_shuffled_6mib")),

@@ -511,6 +511,7 @@ def test_tables(visits: Visits, stored: Stored) -> None:
     assert shown == pytest.approx(ours / (plain / 10_000), rel=1e-4)
     assert "storage_impl relative to plain code" in page.inner_text("#verdict")
     choose(page, "table", "encodings")
+    assert options(page, "size") == ["32", "256", "64 to 512"]  # as in the terminal
     choose(page, "encoding", "jpeg")
     choose(page, "size", "256")
     written = {"backend": "'lmdb'", "encoding": "'jpeg'", "size": "256"}

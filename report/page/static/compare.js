@@ -381,8 +381,7 @@ function cellsOf(group, result, want) {
   if (group.id === index.groups[0].id) return [result.verdict, []];
   const found = result.tables[group.id];
   const choices = group.choices.map((name, place) => {
-    const values = unique(found.map(([, , chosen]) => chosen[place])).filter(Boolean)
-      .sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    const values = unique(found.map(([, , chosen]) => chosen[place])).filter(Boolean);
     return [name, values, values.includes(want[name]) ? want[name] : values[0]];
   });
   const cells = Object.fromEntries(group.workloads.map(({ id }) => [id, {}]));
