@@ -8,6 +8,7 @@ import pickle
 import re
 import select
 import shutil
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +20,8 @@ import numpy as np
 import pytest
 
 import storage_impl
-from storage_impl import ImageStore, shards
+from storage_impl import ImageStore, _shard_index, shards
+from storage_impl._files import Directory
 from tests.contract import BAD_INDICES, BAD_SELECTIONS, SELECTIONS, forks, needs_fork
 from tests.parts import SIZES, Part, parts_of, write_in_processes
 from tests.processes import LIMIT, OtherProcess
@@ -813,10 +815,42 @@ def test_simulation(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
     exec(code, names)
     shown = capsys.readouterr().out
-    assert "11.6 TB in 2,902 shards" in shown
+    assert "17.1 TB in 4,275 shards" in shown
     assert names["per_shard"] * names["shards"] >= names["images"]
     least = names["images"] / names["workers"] / names["rate"]
     assert max(names["busy"]) >= least
+
+
+def test_index_takes_what_the_page_says(tmp_path: Path) -> None:
+    """The length of the index to the byte, and the memory of an open dataset to about a quarter."""
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", SCALE, re.MULTILINE)
+    assert len(rows) == 3
+    for row in rows:
+        number, size, memory = (int(each.replace(",", "")) for each in row)
+        path = tmp_path / str(number)
+        path.mkdir()
+        checksums = [f"{i:016x}" for i in range(number)]
+        counts, lengths = [1_000] * number, [3_100_000] * number
+        kind = "0" * 16, "hdf5", "raw", (32, 32, 3)
+        index = _shard_index.Index(*kind, counts, lengths, checksums)
+        _shard_index.write(Directory(path), index)
+        assert (path / "shards.json").stat().st_size == size
+        storage_impl.open_store(path).close()  # what is imported for it is not counted
+        tracemalloc.start()
+        store = storage_impl.open_store(path)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        store.close()
+        assert held == pytest.approx(memory, rel=0.25)
+
+
+def test_files_of_a_store_as_the_page_says(tmp_path: Path) -> None:
+    """A store has a few files, and those that the page counts."""
+    for backend, writes, expected in (("png", 1, 7 + 3), ("lmdb", 1, 5), ("hdf5", 7, 7 + 3)):
+        with storage_impl.create_store(tmp_path / backend, backend, image_shape=SHAPE) as store:
+            for images in np.split(images_of(7), writes):
+                store.write_many(images, labels_of(len(images)))
+        assert sum(each.is_file() for each in (tmp_path / backend).rglob("*")) == expected
 
 
 @pytest.mark.parametrize("protocol", ["memory", "file"])
