@@ -8,7 +8,9 @@ Exit codes::
     3    the store is damaged
     130  interrupted
 
-A command that fails leaves its target as it was: absent, or with its old content.
+A command that fails leaves its target as it was: absent, or with its old content. Ctrl-C while the
+target is being replaced may leave the new content, complete. Exit code 1 because the output could not
+be written says nothing about the target.
 """
 
 import argparse
