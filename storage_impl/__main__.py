@@ -9,8 +9,8 @@ Exit codes::
     130  interrupted
 
 A command that fails leaves its target as it was: absent, or with its old content. Ctrl-C while the
-target is being replaced may leave the new content, complete. Exit code 1 because the output could not
-be written says nothing about the target.
+target is being replaced may leave the new content, complete. If only the output cannot be written,
+the exit code is 1 and the target is made.
 """
 
 import argparse
