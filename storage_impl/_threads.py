@@ -8,7 +8,8 @@ locked, and the next call waits forever. The code here holds no lock. A call of 
 import _thread
 import os
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import starmap
 from queue import SimpleQueue
@@ -16,28 +17,40 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
+_PAUSE = 0.0001  # seconds
 
-def each(function: Callable[..., _T], calls: Sequence[tuple[Any, ...]]) -> list[_T]:
+
+def each(function: Callable[..., _T], calls: list[tuple[Any, ...]]) -> list[_T]:
     """Call a function with each of several tuples of arguments, on all cores.
 
     The calling thread takes a share of the calls. It takes all of them if no thread can be started:
-    while the interpreter shuts down, or if the system has no more threads.
+    while the interpreter shuts down, or if the system has no more threads. Once this returns or
+    raises, no call is in progress, so that what the calls write to belongs to the caller again.
     """
     workers = min(cores(), len(calls))
     if workers < 2 or not _started(workers - 1):
         return list(starmap(function, calls))
     # Each thread gets its share at once, because handing over single calls takes too long.
-    answers: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(workers - 1)]
-    for i, answer in enumerate(answers, 1):
-        _jobs.put((function, calls[i::workers], answer))
+    shares = [calls[i::workers] for i in range(workers)]
+    answers: list[SimpleQueue[Any]] = [SimpleQueue() for _ in shares[1:]]
     results: list[Any] = [None] * len(calls)
-    results[::workers] = starmap(function, calls[::workers])
-    for i, answer in enumerate(answers, 1):
-        found = answer.get()
-        if isinstance(found, BaseException):
-            raise found
-        results[i::workers] = found
-    return results
+    jobs = _jobs
+    running: list[None] = []  # an item for each thread that is at work on a share
+    try:
+        for share, answer in zip(shares[1:], answers, strict=True):
+            jobs.put((function, share, running, answer))
+        results[::workers] = starmap(function, shares[0])
+        for i, answer in enumerate(answers, 1):
+            found = answer.get()
+            if isinstance(found, BaseException):
+                raise found
+            results[i::workers] = found
+        return results
+    except BaseException:
+        for share in shares:
+            share.clear()  # no call of it begins any more
+        _wait(running, jobs)
+        raise
 
 
 def cores() -> int:
@@ -67,12 +80,30 @@ def _work(jobs: SimpleQueue[Any]) -> None:
 
 
 def _do(
-    function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], answer: SimpleQueue[Any]
+    function: Callable[..., Any],
+    share: list[tuple[Any, ...]],
+    running: list[None],
+    answer: SimpleQueue[Any],
 ) -> None:
+    running.append(None)  # before the first call is taken, so that who clears the share sees it
     try:
-        answer.put(list(starmap(function, calls)))
+        answer.put(list(starmap(function, share)))
     except BaseException as error:
         answer.put(error)
+    finally:
+        running.pop()
+
+
+def _wait(running: list[None], jobs: SimpleQueue[Any]) -> None:
+    """Wait for the threads that are at work, and only then raise what interrupts that."""
+    interrupt: BaseException | None = None
+    while running and jobs is _jobs:  # a forked child has no other threads
+        try:
+            time.sleep(_PAUSE)
+        except BaseException as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 def _forget() -> None:

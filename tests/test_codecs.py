@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -466,6 +467,42 @@ def test_interrupt(two_cores: None) -> None:
     with pytest.raises(KeyboardInterrupt):
         _threads.each(interrupted, calls)
     assert len(set(_threads.each(codecs.encode, calls))) == 1
+
+
+def test_interrupt_while_another_thread_decodes(
+    two_cores: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What images are decoded to does not change after the interrupt, nor after a second one."""
+    image = photo(64, 64)
+    data = [codecs.encode(image, "png", OPTIONS)] * 8
+    rows = np.zeros((len(data), image.size), np.uint8)
+    at_work = threading.Event()
+    waits = threading.Event()
+    decode, sleep = codecs.decode, time.sleep
+
+    def slow(*arguments: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            at_work.wait(60)
+            raise KeyboardInterrupt
+        at_work.set()
+        waits.wait(60)
+        return decode(*arguments)
+
+    def interrupted(seconds: float) -> None:
+        if not waits.is_set():
+            waits.set()
+            raise KeyboardInterrupt("the second")
+        sleep(seconds)
+
+    monkeypatch.setattr(codecs, "decode", slow)
+    monkeypatch.setattr(time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="the second"):
+        codecs.decode_all(data, "png", [image.shape] * len(data), list(rows))
+    found = rows.copy()
+    waits.set()
+    sleep(0.1)
+    np.testing.assert_array_equal(rows, found)
+    assert found.any(axis=1).sum() == 1  # the other images were not begun
 
 
 # Raises KeyboardInterrupt before each line in turn of a call, the standard library's lines among
