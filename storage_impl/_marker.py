@@ -102,6 +102,8 @@ def read(directory: Directory) -> Marker:
         marker = Marker(**content)
         if not isinstance(marker.backend, str) or not isinstance(marker.options, dict):
             raise InvalidInputError("backend must be a string and options an object")
+        if marker.encoding is None:  # only `create_store` has a default
+            raise InvalidInputError("encoding must be a string")
         return marker
     except (NotAStoreError, UnsupportedVersionError):
         raise

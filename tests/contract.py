@@ -234,6 +234,8 @@ BAD_FIELDS: dict[str, tuple[str, Any]] = {
     "durable in words": ("durable", "yes"),
     "no backend": ("backend", None),
     "backend of numbers": ("backend", [1]),
+    "no encoding": ("encoding", None),
+    "encoding of numbers": ("encoding", [1]),
     "options in a list": ("options", [1]),
     "unknown option": ("options", {"no_such_option": 1}),
     "unknown field": ("no_such_field", 1),
