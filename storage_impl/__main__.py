@@ -14,6 +14,7 @@ the exit code is 1 and the target is made.
 """
 
 import argparse
+import glob
 import importlib.metadata
 import json
 import os
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _flush() -> None:
     """Write the output now, because Python has an exit code of its own for what fails later."""
     try:
-        sys.stdout.flush()
+        print(end="", flush=True)  # not by a method, because a closed output is None
     except OSError:
         # Python tries again at its end, where this output then goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -359,6 +360,8 @@ def _aside(target: Path, overwrite: bool) -> Iterator[Path]:
     target = Path(os.path.abspath(target))
     if not target.parent.is_dir():
         raise StoreNotFoundError(f"{target.parent} is not a directory; create it first")
+    beside = f".{target.name}.making-"
+    _remove_leftovers(target, beside)
     there = os.path.lexists(target)
     if there and not overwrite:
         raise StoreExistsError(f"{target} exists; use --overwrite to replace it")
@@ -367,49 +370,51 @@ def _aside(target: Path, overwrite: bool) -> Iterator[Path]:
             f"{target} is neither a store nor an exported folder, so --overwrite does not replace "
             "it; remove it by hand, or choose another target"
         )
-    beside = f".{target.name}.making-"
-    _remove_leftovers(target.parent, beside)
     aside = target.with_name(beside + secrets.token_hex(8))
     replaced = target.with_name(aside.name + _REPLACED)
     try:
         yield aside
-        try:
-            if there:
-                os.rename(target, replaced)
-            os.rename(aside, target)
-        except BaseException:
-            if replaced.exists() and not target.exists():
-                os.rename(replaced, target)
-            raise
+        if there:
+            os.rename(target, replaced)
+        os.rename(aside, target)
         Directory(target.parent).sync()
     finally:
-        _remove(aside, replaced)
+        try:
+            _settle(target, aside, replaced)
+        except BaseException:  # on Ctrl-C, finish that first
+            _settle(target, aside, replaced)
+            raise
 
 
-def _remove(*directories: Path) -> None:
-    """Remove directories that may exist. On Ctrl-C, finish that first."""
-    try:
-        for each in directories:
-            shutil.rmtree(each, ignore_errors=True)
-    except BaseException:
-        for each in directories:
-            shutil.rmtree(each, ignore_errors=True)
-        raise
+def _settle(target: Path, aside: Path, replaced: Path) -> None:
+    """Put the old target back unless there is a new one, and remove what is left."""
+    if os.path.lexists(replaced) and not os.path.lexists(target):
+        os.rename(replaced, target)
+    for each in (aside, replaced):
+        shutil.rmtree(each, ignore_errors=True)
 
 
 def _is_made_here(target: Path) -> bool:
     """Whether the target is a store, a dataset or a folder of exported files only."""
+    if target.is_symlink():
+        return False
     if (target / "store.json").is_file() or (target / "shards.json").is_file():
-        return not target.is_symlink()
+        return True
     files = [each for each in target.rglob("*") if not each.is_dir()]
     return target.is_dir() and all(_folders.EXPORTED.fullmatch(each.name) for each in files)
 
 
-def _remove_leftovers(parent: Path, beside: str) -> None:
-    """Remove what killed commands for the same target left behind."""
-    for leftover in parent.glob(f"{beside}*"):
+def _remove_leftovers(target: Path, beside: str) -> None:
+    """Remove what killed commands for the same target left behind, or put it back.
+
+    A command may be killed when the old target has another name and the new one not yet its own.
+    """
+    for leftover in target.parent.glob(f"{glob.escape(beside)}*"):
         if leftover.name.endswith(_REPLACED):
-            shutil.rmtree(leftover, ignore_errors=True)
+            if os.path.lexists(target):
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                os.rename(leftover, target)
         if not (leftover / LOCK).is_file():
             continue
         try:

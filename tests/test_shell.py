@@ -391,6 +391,11 @@ def test_overwrite(tmp_path: Path, store: Path, folder: Path, shell: Shell) -> N
         assert "neither a store nor" in err
     assert (tmp_path / "made" / "diary.txt").read_text() == "keep me"
     shutil.rmtree(tmp_path / "made")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "made").symlink_to(tmp_path / "empty")
+    for command in commands:
+        assert "neither a store nor" in shell(*command, "--overwrite")[2]
+    (tmp_path / "made").unlink()
     for command in commands[:2]:
         assert shell(*command, "--overwrite")[0] == 0
         assert shell(*command)[0] == 1
@@ -462,12 +467,55 @@ def test_interrupted_overwrite(
     assert hidden(tmp_path) == []
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_old_store_that_cannot_be_put_back_at_first(
+    tmp_path: Path,
+    store: Path,
+    shell: Shell,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+) -> None:
+    """It is put back all the same, and not removed as if there were a new one."""
+    made = tmp_path / "made"
+    shell("convert", store, made)
+    rename = os.rename
+    failures = [error(), error()]
+
+    def renamed(path: Any, target: Any) -> None:
+        if made == target and failures:
+            raise failures.pop()
+        rename(path, target)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    assert shell("convert", store, made, "--backend", "lmdb", "--overwrite")[0] in (1, 130)
+    monkeypatch.undo()
+    with storage_impl.open_store(made) as opened:
+        assert opened.backend == "hdf5"
+    assert np.array_equal(content(made)[0], images_of(COUNT))
+    assert hidden(tmp_path) == []
+
+
 def test_leftover_of_a_replacement(tmp_path: Path, store: Path, shell: Shell) -> None:
     """What a command did not finish removing is removed by the next."""
     left = tmp_path / ".made.making-0123456789abcdef-replaced"
     left.mkdir()
     (left / "00000000.png").write_bytes(b"")
-    assert shell("convert", store, tmp_path / "made")[0] == 0
+    shutil.copytree(store, tmp_path / "made")
+    assert shell("convert", store, tmp_path / "made", "--overwrite")[0] == 0
+    assert hidden(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["made", "[made]"])
+def test_killed_between_the_two_renames(
+    tmp_path: Path, store: Path, folder: Path, shell: Shell, name: str
+) -> None:
+    """The next command puts the old target back, which is in no other place, and then looks."""
+    made = tmp_path / name
+    store.rename(tmp_path / f".{name}.making-0123456789abcdef-replaced")
+    code, _, err = shell("import", folder, made)
+    assert code == 1
+    assert "use --overwrite to replace it" in err
+    assert np.array_equal(content(made)[0], images_of(COUNT))
     assert hidden(tmp_path) == []
 
 
@@ -527,6 +575,12 @@ def test_output_that_cannot_be_written(store: Path) -> None:
         assert done.returncode == 1
         assert done.stderr.decode().startswith("storage-impl: [Errno 28]")
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_closed_output(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an output, as for a program without a console, a command does what it does."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["info", str(store)]) == 0
 
 
 class Terminal(io.StringIO):
