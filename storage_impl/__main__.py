@@ -23,7 +23,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import tee
 from pathlib import Path
@@ -414,7 +414,8 @@ def _remove_leftovers(target: Path, beside: str) -> None:
             if os.path.lexists(target):
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
-                os.rename(leftover, target)
+                with suppress(OSError):  # not permitted, or its command has just done so
+                    os.rename(leftover, target)
         if not (leftover / LOCK).is_file():
             continue
         try:
