@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import starmap
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
 _PAUSE = 0.0001  # seconds
+_PATIENCE = 0.1  # seconds, after which to look whether this is a forked child
 
 
 def each(function: Callable[..., _T], calls: list[tuple[Any, ...]]) -> list[_T]:
@@ -28,20 +29,22 @@ def each(function: Callable[..., _T], calls: list[tuple[Any, ...]]) -> list[_T]:
     raises, no call is in progress, so that what the calls write to belongs to the caller again.
     """
     workers = min(cores(), len(calls))
+    jobs = _jobs  # a child that a handler forks has others
     if workers < 2 or not _started(workers - 1):
         return list(starmap(function, calls))
     # Each thread gets its share at once, because handing over single calls takes too long.
     shares = [calls[i::workers] for i in range(workers)]
     answers: list[SimpleQueue[Any]] = [SimpleQueue() for _ in shares[1:]]
     results: list[Any] = [None] * len(calls)
-    jobs = _jobs
     running: list[None] = []  # an item for each thread that is at work on a share
     try:
         for share, answer in zip(shares[1:], answers, strict=True):
             jobs.put((function, share, running, answer))
         results[::workers] = starmap(function, shares[0])
         for i, answer in enumerate(answers, 1):
-            found = answer.get()
+            found = _taken(answer, jobs)
+            if found is None:  # the thread that had this share is not in this process
+                found = list(starmap(function, shares[i]))
             if isinstance(found, BaseException):
                 raise found
             results[i::workers] = found
@@ -68,10 +71,11 @@ def _started(count: int) -> bool:
     """Start threads that take jobs, until there are `count`. Return whether there is any."""
     if sys.is_finalizing():  # threads do not run any more
         return False
+    threads = _threads
     with suppress(RuntimeError):
-        while len(_threads) < count:
-            _threads.append(_thread.start_new_thread(_work, (_jobs,)))
-    return bool(_threads)
+        while len(threads) < count:
+            threads.append(_thread.start_new_thread(_work, (_jobs,)))
+    return bool(threads)
 
 
 def _work(jobs: SimpleQueue[Any]) -> None:
@@ -94,6 +98,14 @@ def _do(
         running.pop()
 
 
+def _taken(answer: SimpleQueue[Any], jobs: SimpleQueue[Any]) -> Any:
+    """Wait for the answer of a thread; None in a child that a handler forked meanwhile."""
+    while jobs is _jobs:
+        with suppress(Empty):
+            return answer.get(timeout=_PATIENCE)
+    return None
+
+
 def _wait(running: list[None], jobs: SimpleQueue[Any]) -> None:
     """Wait for the threads that are at work, and only then raise what interrupts that."""
     interrupt: BaseException | None = None
@@ -108,9 +120,8 @@ def _wait(running: list[None], jobs: SimpleQueue[Any]) -> None:
 
 def _forget() -> None:
     """Start anew: a forked child has only the thread that forked."""
-    global _jobs
-    _jobs = SimpleQueue()
-    _threads.clear()
+    global _jobs, _threads
+    _jobs, _threads = SimpleQueue(), []
 
 
 if hasattr(os, "register_at_fork"):

@@ -4,6 +4,7 @@ import _thread
 import io
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -571,6 +572,35 @@ def test_fork(two_cores: None) -> None:
     finally:
         stop.set()
         thread.join()
+
+
+@needs_fork
+@forks
+def test_fork_in_a_handler(two_cores: None) -> None:
+    """A child of a handler that interrupts the calls takes the share of the thread it has not."""
+    forked = threading.Event()
+    children: list[int] = []
+    found: list[int] = []
+    again: list[int] = []
+
+    def call(number: int) -> int:
+        if threading.current_thread() is not threading.main_thread():
+            forked.wait(60)
+        elif not children:
+            children.append(os.fork())
+            forked.set()
+            if children == [0]:
+                signal.alarm(20)  # which ends a child that hangs
+        return number
+
+    try:
+        found = _threads.each(call, [(i,) for i in range(8)])
+        again = _threads.each(call, [(i,) for i in range(8)])
+    finally:
+        if children == [0]:  # which must not go on as another run of the tests
+            os._exit(0 if found == again == list(range(8)) else 9)
+    assert os.waitpid(children[0], 0)[1] == 0
+    assert found == again == list(range(8))
 
 
 AT_EXIT = """
