@@ -114,7 +114,7 @@ def load() -> None:
     This is called when a store is opened. If several threads made the first import during a read,
     an interrupt could leave Python's import system waiting for itself.
     """
-    for module in ("PIL.Image", "PIL.JpegImagePlugin", "PIL.WebPImagePlugin", "concurrent.futures"):
+    for module in ("PIL.Image", "PIL.JpegImagePlugin", "PIL.WebPImagePlugin"):
         import_module(module)
     import_module("storage_impl._decoders")
 
