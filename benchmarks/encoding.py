@@ -9,7 +9,7 @@ that has the encoding is then stored unchanged.
 file for each image, read with Pillow.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import storage_impl
-from benchmarks import datasets
+from benchmarks import datasets, plain
 from benchmarks.cold_cache import ColdSuite
 from benchmarks.common import (
     BACKENDS,
@@ -328,9 +328,10 @@ class EncodedUsage(EncodedSuite):
 
 
 class Folder(PhotoSuite):
-    """A folder of files, each read with Pillow, without index, labels or checksums."""
+    """A folder of files, each read or written with Pillow, without index, labels or checksums."""
 
     params = (ENCODINGS[1:], SIZES)
+    unit = "stored/raw"
     version = version(1)
 
     def prepare(self, encoding: str, size: Any) -> None:
@@ -343,21 +344,46 @@ class Folder(PhotoSuite):
 
         self.path = kept(f"plain-{encoding}-{size}".replace(" ", "-"), make)
         self.count = len(self.files)
+        self.indices = scattered(20, self.count)
 
     def check(self, encoding: str, size: Any) -> None:
-        """Raise RuntimeError unless the images are right."""
-        compare_all(list(self.read(encoding)), self.expected(encoding))
+        """Raise RuntimeError unless the images are right, also those that were written."""
+        compare_all(self.read(self.path, encoding, range(self.count)), self.expected(encoding))
+        self.time_write_6mib(encoding, size)
+        found = self.read(self.scratch, encoding, range(self.count))
+        if encoding != "jpeg":
+            compare_all(found, self.photos)
+        for one, image in zip(found, self.photos, strict=True):
+            compare(np.abs(one.astype(int) - image).mean() < 16, True)
 
-    def read(self, encoding: str) -> Iterator[Pixels]:
-        """Yield the pixels of each file."""
-        for index in range(self.count):
-            with Image.open(self.path / f"{index}.{encoding}") as picture:
+    def read(self, path: Path, encoding: str, indices: Iterable[int]) -> list[Pixels]:
+        """Return the pixels of files."""
+        found = []
+        for index in indices:
+            with Image.open(path / f"{index}.{encoding}") as picture:
                 pixels = np.asarray(picture)
-            yield pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+            found.append(pixels if pixels.ndim == 3 else pixels[..., np.newaxis])
+        return found
 
     @facts(bytes=PIXEL_BYTES)
     def time_read_6mib(self, encoding: str, size: Any) -> None:
         """Read all images, and hold them at the end."""
-        list(self.read(encoding))
+        self.read(self.path, encoding, range(self.count))
+
+    @facts(images=20)
+    def time_read_20(self, encoding: str, size: Any) -> None:
+        """Read 20 scattered images."""
+        self.read(self.path, encoding, self.indices)
+
+    @facts(bytes=PIXEL_BYTES)
+    def time_write_6mib(self, encoding: str, size: Any) -> None:
+        """Encode all images and write their files; not synced."""
+        for index, image in enumerate(self.photos):
+            (self.scratch / f"{index}.{encoding}").write_bytes(encode(image, encoding))
+
+    def track_ratio(self, encoding: str, size: Any) -> float:
+        """Return the bytes allocated for the files divided by the bytes of the pixels."""
+        return plain.bytes_on_disk(self.path) / sum(image.nbytes for image in self.photos)
 
     time_read_6mib.warmup_time = 0.1  # type: ignore[attr-defined]
+    time_read_20.warmup_time = 0.1  # type: ignore[attr-defined]

@@ -265,7 +265,10 @@ WORKLOADS = (
     Workload(
         *("encoded-write", "Write", Source("encoding.EncodedWrite.time_write_6mib")),
         *((ENCODINGS,), SECONDS, "one call encodes all images and writes them, not synced"),
-        beside=(Source("encoding.PillowAlone.time_encode_6mib", "encoding alone"),),
+        beside=(
+            Source("encoding.Folder.time_write_6mib", "files"),
+            Source("encoding.PillowAlone.time_encode_6mib", "encoding alone"),
+        ),
     ),
     Workload(
         *("encoded-read", "Read all", Source("encoding.EncodedRead.time_read_6mib")),
@@ -285,12 +288,13 @@ WORKLOADS = (
     ),
     Workload(
         *("encoded-one", "Random access", Source("encoding.EncodedRead.time_read_20")),
-        (ENCODINGS,),
-        what="single images at random, one call for each",
+        *((ENCODINGS,), SECONDS, "single images at random, one call for each"),
+        beside=(Source("encoding.Folder.time_read_20", "files"),),
     ),
     Workload(
         *("encoded-disk", "Disk space", Source("encoding.EncodedUsage.track_ratio")),
         *((ENCODINGS,), RATIO, "bytes on the disk, relative to the pixels"),
+        beside=(Source("encoding.Folder.track_ratio", "files"),),
     ),
     *(
         Workload(

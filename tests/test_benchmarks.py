@@ -43,6 +43,7 @@ ONE = ([BACKENDS], ["backend"])
 FLOORS = ([COUNTS], ["count"])
 ENCODINGS = ["'raw'", "'png'", "'jpeg'", "'webp'"]
 PHOTOS = ["32", "256", "'64 to 512'"]
+FILES = ([ENCODINGS[1:], PHOTOS], ["encoding", "size"])
 ENCODED = ([BACKENDS, ENCODINGS, PHOTOS], ["backend", "encoding", "size"])
 PLAIN = [*(repr(store) for store in plain_stores.STORES)]
 PLAIN_COUNTS = ([PLAIN, ["1000", "10000", "100000"]], ["store", "count"])
@@ -141,7 +142,10 @@ EXPECTED = {
     "encoding.EncodedRead.time_shuffled_6mib": ENCODED,
     "encoding.EncodedUsage.track_ratio": ENCODED,
     "encoding.EncodedWrite.time_write_6mib": ENCODED,
-    "encoding.Folder.time_read_6mib": ([ENCODINGS[1:], PHOTOS], ["encoding", "size"]),
+    "encoding.Folder.time_read_20": FILES,
+    "encoding.Folder.time_read_6mib": FILES,
+    "encoding.Folder.time_write_6mib": FILES,
+    "encoding.Folder.track_ratio": FILES,
     "durability.CreateToClose.time_write_1000": ONE,
     "durability.WriteBatches.time_write_500": DURABLE,
     "durability.WriteBatches.time_write_500_close": DURABLE,

@@ -76,7 +76,8 @@ def test_pillow_alone(case: tuple[Any, ...], little: Path) -> None:
     for name in ("PillowAlone.time_encode_6mib", "PillowAlone.time_decode_6mib"):
         run(benchmark_of(f"encoding.{name}", case))
     if case[0] != "raw":
-        run(benchmark_of("encoding.Folder.time_read_6mib", case))
+        for name in ("time_read_6mib", "time_read_20", "time_write_6mib", "track_ratio"):
+            run(benchmark_of(f"encoding.Folder.{name}", case))
 
 
 @pytest.mark.parametrize(
