@@ -54,7 +54,7 @@ QUALITY = 90
 
 def encode(image: Pixels, encoding: str) -> bytes:
     """Return the bytes of an image's file, as Pillow writes it."""
-    options = {"jpeg": {"quality": QUALITY}, "webp": {"lossless": True, "method": 0}}
+    options = {"jpeg": {"quality": QUALITY}, "webp": {"lossless": True, "exact": True, "method": 0}}
     file = BytesIO()
     picture(image).save(file, FORMATS[encoding], **options.get(encoding, {}))
     return file.getvalue()
