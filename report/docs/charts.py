@@ -25,8 +25,9 @@ CHARTS = Path(__file__).resolve().parents[2] / "docs" / "charts"
 
 # As on the site's page: distinct also to readers who cannot tell red from green. The shapes are
 # distinct without any colour.
-COLOURS = dict(zip((*BACKENDS, "floor"), ("#d55e00", "#0072b2", "#009e73", "#6f6f6f"), strict=True))
-SHAPES = dict(zip((*BACKENDS, "floor"), "osDx", strict=True))
+PALETTE = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
+COLOURS = dict(zip(BACKENDS, PALETTE, strict=False)) | {"floor": "#6f6f6f"}
+SHAPES = dict(zip(BACKENDS, "osDvP", strict=False)) | {"floor": "x"}
 OPERATIONS = {"write": "#a04a78", "read": "#0072b2", "one": "#8b6bb8"}
 NAMES = {**{name: name.upper() for name in BACKENDS}, "png": "PNG files", "floor": "floor"}
 RAW = 32 * 32 * 3  # bytes of an image
@@ -89,7 +90,8 @@ def line(
 def dots(axes: Axes, rows: Sequence[Row], run: Run, unit: str) -> None:
     """Draw a row for each benchmark, with a dot for each backend."""
     for place, (_, name, rest) in enumerate(rows):
-        for shift, backend in zip((-0.22, 0, 0.22), BACKENDS, strict=True):
+        for number, backend in enumerate(BACKENDS):
+            shift = 0.22 * (number - (len(BACKENDS) - 1) / 2)
             found = run.quantity(name, (backend, *rest), unit)
             dot(axes, found, place + shift, COLOURS[backend], SHAPES[backend])
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
