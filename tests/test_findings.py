@@ -107,19 +107,18 @@ def test_a_quotient_is_of_what_an_image_costs(made_up: tables.Kept) -> None:
     assert low < value < high
 
 
-def test_a_row_for_each_version(made_up: tables.Kept) -> None:
-    """`*` in place of a version makes a row for each, oldest first, the default among them."""
-    line = 'read (us/image): many_images.ReadMany.time_read("lmdb", 10_000) @ lmdb *'
-    rows = cells(made_up, line)
-    assert [row[0] for row in rows] == ["read, lmdb 1.4.1", "read, lmdb 2.1.1", "read, lmdb 3.0.0"]
+def test_a_row_of_a_version(made_up: tables.Kept) -> None:
+    """`@` takes a figure from the run with that version."""
+    line = 'read (us/image): many_images.ReadMany.time_read("lmdb", 10_000) @ lmdb '
+    rows = [cells(made_up, line + version)[0] for version in ("1.4.1", "2.1.1", "3.0.0")]
     oldest, middle, newest = (float(row[2].split()[0]) for row in rows)
     assert oldest / newest == pytest.approx(2, rel=0.05)  # as stored_results makes it up
     assert middle / newest == pytest.approx(1, rel=0.05)
-    assert "tox run -e versions" in tables.table([line], made_up)[-1]
+    assert "tox run -e versions" in tables.table([line + "1.4.1"], made_up)[-1]
 
 
 def test_versions_that_need_older_ones(tmp_path: Path) -> None:
-    """Where a library's version needs another one to be older, its row says so."""
+    """Where a library's version needs another one to be older, that run is the version's."""
     current, older = stored_results.CURRENT, {"numpy": "1.26.4"}
     environments = (
         current,
@@ -129,15 +128,11 @@ def test_versions_that_need_older_ones(tmp_path: Path) -> None:
     )
     kept = tables.Kept(stored_results.store(tmp_path / "r", environments=environments).results)
     assert kept.default.versions == current
-    line = "read (us): single_image.ReadOne.time_read_100('hdf5') @ {} *"
-    assert [row[0] for row in cells(kept, line.format("h5py"))] == [
-        "read, h5py 3.8.0 with numpy 1.26.4",
-        "read, h5py 3.16.0",
-    ]
-    assert [row[0] for row in cells(kept, line.format("numpy"))] == [
-        "read, numpy 1.26.4",
-        "read, numpy 2.4.6",
-    ]
+    by_h5py, by_numpy = kept.sweep("h5py"), kept.sweep("numpy")
+    assert list(by_h5py) == ["3.8.0", "3.16.0"]
+    assert by_h5py["3.8.0"].versions["numpy"] == "1.26.4"
+    assert list(by_numpy) == ["1.26.4", "2.4.6"]
+    assert by_numpy["1.26.4"].versions["h5py"] == "3.16.0"
 
 
 def test_runs_with_further_packages(tmp_path: Path) -> None:
@@ -166,15 +161,16 @@ def test_versions_are_compared_within_one_commit(tmp_path: Path) -> None:
             path.unlink()
     kept = tables.Kept(stored.results)
     assert (kept.default.commit, kept.default.versions) == (new, current)
-    assert {run.commit for run in kept.sweep("h5py").values()} == {old}
+    sweep = kept.sweep("h5py")
+    assert list(sweep) == ["3.8.0", "3.13.0", "3.16.0"]
+    assert {run.commit for run in sweep.values()} == {old}
 
     # As stored_results makes it up, HDF5 takes half as long again to write at the newer commit.
     line = 'write (us/image): many_images.WriteMany.time_write("hdf5", 10_000)'
     ((*_, by_default),) = cells(kept, line)
-    rows = cells(kept, f"{line} @ h5py *")
-    assert [row[0] for row in rows] == [f"write, h5py {v}" for v in ("3.8.0", "3.13.0", "3.16.0")]
-    for row in rows:
-        assert float(by_default.split()[0]) / float(row[2].split()[0]) > 1.3
+    for version in sweep:
+        ((*_, by_version),) = cells(kept, f"{line} @ h5py {version}")
+        assert float(by_default.split()[0]) / float(by_version.split()[0]) > 1.3
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ line:
 
 A row is what to call it, a unit in brackets and a benchmark with its parameters, or two with
 a "/" between them. `*` in place of the backend, or store, makes a column for each. `@ Pillow 9.2.0`
-after a benchmark takes it from the run with that version of a library, `@ Pillow *` makes a
-row for each version; all of them are of one commit. `@ others` and `@ loaders` take it from the
-newest run of `tox run -e others` or `loaders-bench`, which have further packages. The name `run`
-says what all was measured with, and the name `verdicts` lists the sections of the page with what
-each says in bold at the start of a line: Holds, Holds if, or Does not hold.
+after a benchmark takes it from the run with that version of a library; all of these are of one
+commit. `@ others` and `@ loaders` take it from the newest run of `tox run -e others` or
+`loaders-bench`, which have further packages. The name `run` says what all was measured with, and
+the name `verdicts` lists the sections of the page with what each says in bold at the start of a
+line: Holds, Holds if, or Does not hold.
 """
 
 import re
@@ -193,19 +193,16 @@ class Term(NamedTuple):
     package: str | None
     version: str | None
 
-    def of(
-        self, kept: Kept, backend: str | None, version: str | None, unit: str
-    ) -> Quantity | None:
-        """Return its figure; the backend and the version take the places of a `*`."""
+    def of(self, kept: Kept, backend: str | None, unit: str) -> Quantity | None:
+        """Return its figure; the backend takes the place of a `*`."""
         run = kept.default
         if self.package in FURTHER:
             run = kept.further(self.package)
         elif self.package and self.version:
             runs = kept.sweep(self.package)
-            wanted = version if version and self.version == "*" else self.version
-            if wanted not in runs:
-                raise ValueError(f"no run with {self.package} {wanted}")
-            run = runs[wanted]
+            if self.version not in runs:
+                raise ValueError(f"no run with {self.package} {self.version}")
+            run = runs[self.version]
         key = tuple(backend if part == "*" else part for part in self.key)
         return run.quantity(self.name, key, unit)
 
@@ -232,11 +229,6 @@ class Row(NamedTuple):
     unit: str
     terms: tuple[Term, ...]
 
-    @property
-    def package(self) -> str | None:
-        """The package of which each version is a row of its own."""
-        return next((term.package for term in self.terms if term.version == "*"), None)
-
     def columns(self, kept: Kept) -> tuple[str | None, ...]:
         """Return the columns: all backends or stores that a benchmark has, where one says `*`."""
         for term in self.terms:
@@ -245,10 +237,10 @@ class Row(NamedTuple):
                 return tuple(map(literal_eval, values))
         return (None,)
 
-    def cells(self, kept: Kept, version: str | None = None) -> Iterator[str]:
+    def cells(self, kept: Kept) -> Iterator[str]:
         """Yield what stands in each column."""
         for backend in self.columns(kept):
-            found = [term.of(kept, backend, version, self.unit) for term in self.terms]
+            found = [term.of(kept, backend, self.unit) for term in self.terms]
             if None in found:
                 yield ABSENT
             else:
@@ -304,13 +296,7 @@ def table(lines: list[str], kept: Kept) -> list[str]:
         name.upper() if name in BACKENDS else name or "figure" for name in rows[0].columns(kept)
     ]
     written = [["", "unit", *columns], ["---", "---", *("---:" for _ in columns)]]
-    for row in rows:
-        if row.package is None:
-            written.append([row.label, row.unit, *row.cells(kept)])
-            continue
-        for version, run in kept.sweep(row.package).items():
-            label = f"{row.label}, {_versions(row.package, run, kept.default.versions)}"
-            written.append([label, row.unit, *row.cells(kept, version)])
+    written += [[row.label, row.unit, *row.cells(kept)] for row in rows]
     return [*(f"| {' | '.join(cells)} |" for cells in written), "", command(rows, kept)]
 
 
@@ -376,13 +362,3 @@ def main() -> None:
         if new != page:
             path.write_text(new, encoding="utf-8")
             print(f"{path.name}: filled")
-
-
-def _versions(package: str, run: Run, usual: Mapping[str, str]) -> str:
-    """Return the version of a package, and of the others those that are not the usual ones."""
-    others = [
-        f"{name} {run.versions[name]}"
-        for name in LIBRARIES
-        if name != package and run.versions[name] != usual[name]
-    ]
-    return f"{package} {run.versions[package]}" + (f" with {', '.join(others)}" if others else "")
