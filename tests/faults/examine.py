@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 import storage_impl
 from storage_impl import ImageStore, StorageError
-from tests.samples import images_of, labels_of
+from tests.samples import labels_of
 
 from .tool import Server
-from .workload import Shape, Variant, same
+from .workload import Variant, same
 
 COUNT = 40
 LIMITS: dict[str, Any] = {"seconds": 5.0, "memory": 2**28}
@@ -20,22 +20,20 @@ LIMITS: dict[str, Any] = {"seconds": 5.0, "memory": 2**28}
 
 def make(path: Path, backend: str, variant: Variant) -> None:
     """Make the store that is damaged: 40 sample images from three calls."""
-    shape, options = variant
-    with storage_impl.create_store(path, backend, image_shape=shape, **options) as store:
-        for first, stop in ((0, 17), (17, 18), (18, COUNT)):
-            count = stop - first
-            store.write_many(images_of(count, shape, first), labels_of(count, first))
+    with variant.create(path, backend) as store:
+        for count in (17, 1, COUNT - 18):
+            variant.write(store, count)
 
 
-def unverified(path: Path, shape: Shape, before: Callable[[Path], None] | None) -> list[str]:
+def unverified(path: Path, variant: Variant, before: Callable[[Path], None] | None) -> list[str]:
     """Read a store without verifying, and tell what was not as written."""
     if before is not None:
         before(path)
-    return _alterations(path, shape)
+    return _alterations(path, variant)
 
 
 def examine(
-    path: Path, shape: Shape, before: Callable[[Path], None] | None, altered: list[str]
+    path: Path, variant: Variant, before: Callable[[Path], None] | None, altered: list[str]
 ) -> list[str]:
     """Verify, read and append to a store; typed errors are as it should be.
 
@@ -43,8 +41,8 @@ def examine(
     ----------
     path : Path
         A store that `make` made and something else changed.
-    shape : tuple of int
-        The shape of its images.
+    variant : Variant
+        Its shape and options.
     before : callable, optional
         Is called with the path first.
     altered : list of str
@@ -60,10 +58,10 @@ def examine(
     wrong: list[str] = []
     if altered and _succeeds(lambda: _verify(path)):
         wrong.append(f"verify() found nothing, but {altered}")
-    for what in _wrong_reads(path, shape):
+    for what in _wrong_reads(path, variant):
         wrong.append(f"verify=True, but {what}")
-    if _succeeds(lambda: _append(path, shape)):
-        for what in _wrong_reads(path, shape):
+    if _succeeds(lambda: _append(path, variant)):
+        for what in _wrong_reads(path, variant):
             wrong.append(f"verify=True after an append, but {what}")
     return wrong
 
@@ -71,7 +69,7 @@ def examine(
 def problems(
     server: Server,
     path: Path,
-    shape: Shape,
+    variant: Variant,
     *,
     strict: bool,
     before: Callable[[Path], None] | None = None,
@@ -83,19 +81,19 @@ def problems(
     Damage may reach a library that was not asked to verify, and the library may crash on it:
     that counts only if `strict`, as do wrong pixels and labels. `verify` has to find it anyway.
     """
-    read = server.run(unverified, path, shape, before, root=root, log=logs[0], **LIMITS)
+    read = server.run(unverified, path, variant, before, root=root, log=logs[0], **LIMITS)
     altered = [str(read)] if read.signal else read.value
     if altered is None or (strict and altered):
         return f"unverified: {altered or read}"
-    outcome = server.run(examine, path, shape, before, altered, root=root, log=logs[1], **LIMITS)
+    outcome = server.run(examine, path, variant, before, altered, root=root, log=logs[1], **LIMITS)
     return None if outcome.value == [] else str(outcome)
 
 
-def is_sound(path: Path, shape: Shape) -> bool:
+def is_sound(path: Path, variant: Variant) -> bool:
     """Whether a store verifies and holds what `make` put there: for trials that must succeed."""
     _verify(path)
     with storage_impl.open_store(path, verify=True) as store:
-        return len(store) == COUNT and same(*store.read_many(), shape)
+        return len(store) == COUNT and same(*store.read_many(), variant)
 
 
 def _succeeds(action: Callable[[], object]) -> bool:
@@ -111,14 +109,13 @@ def _verify(path: Path) -> None:
         store.verify()
 
 
-def _append(path: Path, shape: Shape) -> None:
+def _append(path: Path, variant: Variant) -> None:
     with storage_impl.open_store(path, "a", verify=True) as store:
-        first = len(store)
-        store.write_one(images_of(1, shape, first)[0], labels_of(1, first)[0])
-        store.write_many(images_of(3, shape, first + 1), labels_of(3, first + 1))
+        variant.write_one(store)
+        variant.write(store, 3)
 
 
-def _alterations(path: Path, shape: Shape) -> list[str]:
+def _alterations(path: Path, variant: Variant) -> list[str]:
     """What a reader that does not verify gets that is not what was written."""
     found: list[str] = []
     try:
@@ -130,7 +127,7 @@ def _alterations(path: Path, shape: Shape) -> list[str]:
                     image, label = store.read_one(index)
                 except StorageError:
                     continue
-                if not np.array_equal(image, images_of(1, shape, index)[0]):
+                if not np.array_equal(image, variant.images(1, index)[0]):
                     found.append(f"pixels of image {index}")
                 if label != labels_of(1, index)[0]:
                     found.append(f"label of image {index}")
@@ -143,7 +140,7 @@ def _alterations(path: Path, shape: Shape) -> list[str]:
     return found
 
 
-def _wrong_reads(path: Path, shape: Shape) -> Iterator[str]:
+def _wrong_reads(path: Path, variant: Variant) -> Iterator[str]:
     """What a reader that verifies returns that is not what was written."""
     try:
         store = storage_impl.open_store(path, verify=True)
@@ -164,7 +161,7 @@ def _wrong_reads(path: Path, shape: Shape) -> Iterator[str]:
                 continue
             for place, index in enumerate(indices):
                 if images is not None and not np.array_equal(
-                    images[place], images_of(1, shape, index)[0]
+                    images[place], variant.images(1, index)[0]
                 ):
                     yield f"pixels of image {index}"
                 if labels[place] != labels_of(1, index)[0]:

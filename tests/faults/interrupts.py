@@ -14,11 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
 import storage_impl
 from storage_impl import ImageStore
-from tests.samples import images_of, labels_of
+from tests.samples import labels_of
+
+from .workload import Variant, same
 
 SHAPE = (64, 64, 3)
 IMAGES = 8  # a write
@@ -27,18 +27,17 @@ RENEWED = 40  # writes to a store, before it is looked at and another one made
 
 def main(directory: Path, backend: str, options: str, writes: int, seed: int) -> None:
     """Write, with an interrupt at a random time of each write, and look at what is there."""
+    variant = Variant(SHAPE, json.loads(options))
     chance = random.Random(seed)
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     interrupted = 0
     typical = 0.005  # seconds a write takes, as measured since
     for start in range(0, writes, RENEWED):
         path = directory / f"store{start}"
-        store = storage_impl.create_store(
-            path, backend, image_shape=SHAPE, durable=False, **json.loads(options)
-        )
+        store = variant.create(path, backend, durable=False)
         held = 0
         for _ in range(min(RENEWED, writes - start)):
-            images, labels = images_of(IMAGES, SHAPE, held), labels_of(IMAGES, held)
+            images, labels = variant.images(IMAGES, held), labels_of(IMAGES, held)
             begun = time.perf_counter()
             try:
                 signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 1.2 * typical))
@@ -53,15 +52,15 @@ def main(directory: Path, backend: str, options: str, writes: int, seed: int) ->
             if len(store) not in (held, held + IMAGES):
                 print(f"{len(store)} images after {held} and a call of {IMAGES}")
             held = len(store)
-        look_at(store, held)
+        look_at(store, variant, held)
         store.close()
         with storage_impl.open_store(path, verify=True) as reader:
-            look_at(reader, held)
+            look_at(reader, variant, held)
         shutil.rmtree(path)
     print(f"{interrupted} of {writes} interrupted")
 
 
-def look_at(store: ImageStore, held: int) -> None:
+def look_at(store: ImageStore, variant: Variant, held: int) -> None:
     """Print what differs from whole calls that follow each other."""
     try:
         store.verify()
@@ -69,10 +68,10 @@ def look_at(store: ImageStore, held: int) -> None:
     except storage_impl.StorageError as error:
         print(f"{type(error).__name__}: {error}")
         return
-    if len(labels) != held or not np.array_equal(labels, labels_of(held)):
+    if len(labels) != held:
         print(f"{len(labels)} labels instead of {held}")
-    elif not np.array_equal(images, images_of(held, SHAPE)):
-        print("other images than were written")
+    elif not same(images, labels, variant):
+        print("other images or labels than were written")
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def test_damage(server: Server, scratch: Path, backend: str, tally: Tally) -> No
         for _ in range(trials):
             shutil.copytree(original, path)
             said = damage(random_, path)
-            problem = problems(server, path, variant.shape, strict=False)
+            problem = problems(server, path, variant, strict=False)
             tally.add(f"{said}, {variant}: {problem}" if problem else None)
             shutil.rmtree(path)
     tally.check(at_least=TRIALS)

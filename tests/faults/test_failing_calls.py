@@ -59,10 +59,10 @@ def test_full_disk(server: Server, small_disk: Path, backend: str, tally: Tally)
     """The same on a file system that is full, for every number of pages left free."""
     root, ballast = small_disk / "root", small_disk / "ballast"
     free = os.statvfs(small_disk)
-    pages = range(0, 60) if FULL else range(0, 60, 7)
-    for variant in VARIANTS[backend]:
+    step = 1 if FULL else 2 * len(VARIANTS[backend]) + 1
+    for number, variant in enumerate(VARIANTS[backend]):
         for durable in (True, False):
-            for left in pages:
+            for left in range(number % step, 60, step):
                 root.mkdir()
                 ballast.write_bytes(bytes((free.f_bavail - left) * free.f_frsize))
                 arguments = (root / "store", backend, variant, durable)

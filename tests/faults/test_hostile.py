@@ -27,9 +27,10 @@ from tests.samples import images_of
 from .examine import is_sound, make, problems
 from .tally import FULL, SEED, Tally
 from .tool import Op, Server, read_log
-from .workload import Shape, Variant
+from .workload import Variant
 
-SHAPE: Shape = (20, 20, 3)
+SHAPE = (20, 20, 3)
+VARIANT = Variant(SHAPE, {})
 FIRST = {  # the file that holds the first image
     "png": "images/0000/00000000.png",
     "lmdb": "data.mdb",
@@ -41,13 +42,13 @@ IN_FIRST_SEGMENT = 17
 class Hostile:
     """A good store, a copy outside of it, and ways in which the one leads to the other."""
 
-    def __init__(self, scratch: Path, backend: str, shape: Shape = SHAPE) -> None:
+    def __init__(self, scratch: Path, backend: str, variant: Variant = VARIANT) -> None:
         self.root = scratch
         self.path = scratch / "store"
         self.outside = scratch / "outside"
-        self.shape = shape
+        self.variant = variant
         self.original = scratch / "original"
-        make(self.original, backend, Variant(shape, {}))
+        make(self.original, backend, variant)
         self.first = self.path / FIRST[backend]
 
     def restore(self) -> None:
@@ -81,13 +82,13 @@ class Hostile:
     ) -> None:
         """Read, verify and append in a child whose every opening is logged."""
         if what == "as it should be":
-            assert faulty.run(is_sound, self.path, self.shape).value is True
+            assert faulty.run(is_sound, self.path, self.variant).value is True
         outside = content(self.outside)
         logs = self.root / "log of reading", self.root / "log of the examination"
         found = problems(
             faulty,
             self.path,
-            self.shape,
+            self.variant,
             strict=False,
             before=before,
             root=self.root,
@@ -177,7 +178,7 @@ def test_corpora(faulty: Server, scratch: Path, backend: str, tally: Tally) -> N
     for channels in (1, 3, 4):
         directory = scratch / str(channels)
         directory.mkdir()
-        hostile = Hostile(directory, backend, (32, 32, channels))
+        hostile = Hostile(directory, backend, Variant((32, 32, channels), {}))
         for file in files:
             hostile.restore()
             shutil.copyfile(file, hostile.first)

@@ -17,12 +17,16 @@ LAYOUTS: list[tuple[str, dict[str, Any]]] = [
     ("hdf5", {}),
     ("hdf5", {"chunk_images": 4}),
     ("hdf5", {"chunk_images": 4, "gzip_level": 1}),
+    ("lmdb", {"encoding": "webp"}),  # encoded and decoded in threads
+    ("hdf5", {"encoding": "jpeg"}),
 ]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="this system has no timers that interrupt")
 @pytest.mark.parametrize(
-    ("backend", "options"), LAYOUTS, ids=[f"{name}-{len(options)}" for name, options in LAYOUTS]
+    ("backend", "options"),
+    LAYOUTS,
+    ids=["-".join([name, *map(str, options.values())]) for name, options in LAYOUTS],
 )
 @pytest.mark.unmeasured
 def test_interrupted_writes(

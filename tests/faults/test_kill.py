@@ -6,7 +6,6 @@ import signal
 from pathlib import Path
 
 import storage_impl
-from tests.samples import images_of, labels_of
 
 from .tally import FULL, SEED, Tally
 from .tool import Action, Fault, Op, Server, marks, read_log
@@ -84,11 +83,10 @@ def test_killed_at_any_time(
     tally.check()
 
 
-def append(path: Path, count: int) -> None:
+def append(path: Path, variant: Variant, count: int) -> None:
     """Append sample images in one call."""
     with storage_impl.open_store(path, "a") as store:
-        first = len(store)
-        store.write_many(images_of(count, store.image_shape, first), labels_of(count, first))
+        variant.write(store, count)
 
 
 def files_and_bytes(path: Path) -> tuple[int, int]:
@@ -99,28 +97,28 @@ def files_and_bytes(path: Path) -> tuple[int, int]:
 
 def test_litter_does_not_grow(faulty: Server, scratch: Path, backend: str, tally: Tally) -> None:
     """Killed a hundred times at random, a store is no larger than one that never was."""
-    shape, options = VARIANTS[backend][1]
+    variant = VARIANTS[backend][1]
     path, log = scratch / "store", scratch / "log"
     random_ = random.Random(SEED)
-    storage_impl.create_store(path, backend, image_shape=shape, **options).close()
-    done = faulty.run(append, path, 5, root=scratch, log=log)
+    variant.create(path, backend).close()
+    done = faulty.run(append, path, variant, 5, root=scratch, log=log)
     assert not done.text, str(done)
     calls = sum(record.op not in (Op.MARK, Op.OPEN) for record in read_log(log))
     for _ in range(100 if FULL else 30):
         fault = Fault(
             random_.choice((Action.KILL_BEFORE, Action.KILL_INSIDE)), 1 + random_.randrange(calls)
         )
-        faulty.run(append, path, 5, root=scratch, log=log, fault=fault)
+        faulty.run(append, path, variant, 5, root=scratch, log=log, fault=fault)
         tally.add(None)
-    append(path, 5)
+    append(path, variant, 5)
     with storage_impl.open_store(path) as store:
         appends = len(store) // 5
     clean = scratch / "clean"
-    storage_impl.create_store(clean, backend, image_shape=shape, **options).close()
+    variant.create(clean, backend).close()
     for _ in range(appends):
-        append(clean, 5)
+        append(clean, variant, 5)
     files, size = files_and_bytes(path)
     clean_files, clean_size = files_and_bytes(clean)
     assert files == clean_files
-    assert size <= clean_size + 20 * 5 * 3 * shape[0] * shape[1]
+    assert size <= clean_size + 20 * variant.images(5).nbytes
     tally.check()

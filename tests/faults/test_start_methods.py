@@ -11,9 +11,9 @@ from storage_impl import ImageStore
 from tests.samples import images_of, labels_of
 
 from .tally import FULL, Tally
-from .workload import Shape, same
+from .workload import Variant, same
 
-SHAPE: Shape = (12, 12, 3)
+SHAPE = (12, 12, 3)
 COUNT = 200
 WORKERS = 4 if FULL else 2
 
@@ -32,7 +32,7 @@ def read(first: int) -> bool:
     one, label = store.read_one(first)
     return bool(
         len(images) == 10
-        and same(images, labels, SHAPE, first)
+        and same(images, labels, Variant(SHAPE, {}), first)
         and label == labels[0]
         and (one == images[0]).all()
     )
@@ -53,7 +53,7 @@ def test_pool(tmp_path: Path, backend: str, tally: Tally, method: str) -> None:
             results = pool.imap(read, firsts, chunksize=5)
             for first, right in zip(firsts, results, strict=True):
                 images, labels = store.read_many(slice(first, first + 10))
-                right = right and same(images, labels, SHAPE, first)
+                right = right and same(images, labels, Variant(SHAPE, {}), first)
                 tally.add(None if right else f"{method}: wrong images from {first} on", tried=20)
             pool.close()
             pool.join()

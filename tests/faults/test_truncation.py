@@ -40,7 +40,7 @@ def test_truncation(server: Server, scratch: Path, backend: str, tally: Tally) -
             shutil.copytree(original, path)
             with open(path / file, "r+b") as opened:
                 opened.truncate(length)
-            problem = problems(server, path, variant.shape, strict=True)
+            problem = problems(server, path, variant, strict=True)
             tally.add(f"{file} cut to {length}, {variant}: {problem}" if problem else None)
             shutil.rmtree(path)
     tally.check(at_least=TRIALS)

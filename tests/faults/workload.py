@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 
 import storage_impl
 from storage_impl import ImageStore
-from tests.samples import images_of, labels_of
+from tests.samples import Shape, files_of, images_of, labels_of
 
 from .tool import mark, stop_faults
-
-Shape = tuple[int, int, int] | None  # None: shapes differ
 
 
 class Variant(NamedTuple):
@@ -28,21 +26,55 @@ class Variant(NamedTuple):
     shape: Shape
     options: dict[str, Any]
 
+    @property
+    def encoding(self) -> str:
+        """That of its images: "raw" where none is named, though the backend may be PNG."""
+        return str(self.options.get("encoding", "raw"))
+
+    def images(self, count: int, first: int = 0) -> Any:
+        """The sample images that are written to it, and read."""
+        return images_of(count, self.shape, first, self.encoding)
+
+    def create(self, path: Path, backend: str, durable: bool = True) -> ImageStore:
+        """Make a store of it."""
+        return storage_impl.create_store(
+            path, backend, image_shape=self.shape, durable=durable, **self.options
+        )
+
+    def write(self, store: ImageStore, count: int, lazily: bool = False) -> None:
+        """Append sample images in one call, as files where the store takes nothing else."""
+        first = len(store)
+        labels = labels_of(count, first)
+        mixed = self.encoding == "mixed"
+        given = files_of(count, first) if mixed else self.images(count, first)
+        write = store.write_encoded if mixed else store.write_many
+        if lazily:
+            write(iter(given), (int(label) for label in labels))
+        else:
+            write(given, labels)
+
+    def write_one(self, store: ImageStore) -> None:
+        """Append one sample image."""
+        first = len(store)
+        label = labels_of(1, first)[0]
+        if self.encoding == "mixed":
+            added = store.write_encoded(files_of(1, first)[0], label)
+            assert added == range(first, first + 1)
+        else:
+            assert store.write_one(self.images(1, first)[0], label) == first
+
 
 # Of LMDB, records that lie inside a page and records with pages of their own. Of HDF5, so many
-# bytes a call that they do not wait in the buffer of a Python file. Of all three, encoded images of
-# differing shapes.
+# bytes a call that they do not wait in the buffer of a Python file. Of all three, images of
+# differing shapes, in each encoding that the backend has.
+ENCODED = tuple(Variant(None, {"encoding": name}) for name in ("png", "jpeg", "webp", "mixed"))
 VARIANTS: dict[str, tuple[Variant, ...]] = {
     "png": (Variant((20, 20, 3), {}), Variant((40, 40, 3), {}), Variant(None, {})),
-    "lmdb": (
-        Variant((20, 20, 3), {}),
-        Variant((40, 40, 3), {}),
-        Variant(None, {"encoding": "png"}),
-    ),
+    "lmdb": (Variant((20, 20, 3), {}), Variant((40, 40, 3), {}), *ENCODED),
     "hdf5": (
         Variant((20, 20, 3), {}),
         Variant((64, 64, 3), {"chunk_images": 2, "gzip_level": 1}),
-        Variant(None, {"encoding": "png"}),
+        *ENCODED,
     ),
 }
 
@@ -105,23 +137,16 @@ def _call(
     kind: str,
 ) -> ImageStore:
     if store is None:
-        return storage_impl.create_store(
-            path, backend, image_shape=variant.shape, durable=durable, **variant.options
-        )
-    shape = variant.shape
-    first = len(store)
-    images, labels = images_of(length - first, shape, first), labels_of(length - first, first)
+        return variant.create(path, backend, durable)
     if kind == "reopen":
         store.close()
         return storage_impl.open_store(path, "a")
     if kind == "close":
         store.close()
     elif kind == "one":
-        store.write_one(images[0], labels[0])
-    elif kind == "generator":
-        store.write_many(iter(images), (int(label) for label in labels))
+        variant.write_one(store)
     else:
-        store.write_many(images, labels)
+        variant.write(store, length - len(store), lazily=kind == "generator")
     return store
 
 
@@ -174,10 +199,11 @@ def write_and_retry(
                 ballast.unlink()
             if before is not None:
                 if not before.closed:
-                    wrong += [f"{kind}: {text}" for text in _differences(before, previous)]
+                    wrong += [f"{kind}: {text}" for text in _differences(before, variant, previous)]
                 with storage_impl.open_store(path, verify=True) as reader:
                     expected = length if in_doubt and len(reader) == length else previous
-                    wrong += [f"reader after {kind}: {t}" for t in _differences(reader, expected)]
+                    found = _differences(reader, variant, expected)
+                    wrong += [f"reader after {kind}: {text}" for text in found]
             if before is not None and before.closed:
                 store = storage_impl.open_store(path, "a")
             else:
@@ -188,42 +214,41 @@ def write_and_retry(
     return wrong
 
 
-def _differences(store: ImageStore, length: int) -> Iterator[str]:
+def _differences(store: ImageStore, variant: Variant, length: int) -> Iterator[str]:
     if len(store) != length:
         yield f"{len(store)} images instead of {length}"
-    elif not same(*store.read_many(), store.image_shape):
+    elif not same(*store.read_many(), variant):
         yield "wrong pixels or labels"
 
 
-def same(images: Any, labels: NDArray[np.int64], shape: Shape, first: int = 0) -> bool:
+def same(images: Any, labels: NDArray[np.int64], variant: Variant, first: int = 0) -> bool:
     """Whether these are the sample images from `first` on."""
     return np.array_equal(labels, labels_of(len(images), first)) and all(
-        map(np.array_equal, images, images_of(len(images), shape, first))
+        map(np.array_equal, images, variant.images(len(images), first))
     )
 
 
 def check(path: Path, backend: str, variant: Variant, state: Known) -> None:
     """Assert that a store is as promised after a fault, and that it can be written to."""
     allowed = {state.done, state.begun}
-    shape, options = variant
     try:
         with storage_impl.open_store(path, verify=True) as store:
             length = len(store)
             assert length in allowed, f"{length} images, allowed are {sorted(allowed)}"
-            assert same(*store.read_many(), shape), "wrong pixels or labels"
+            assert same(*store.read_many(), variant), "wrong pixels or labels"
             assert np.array_equal(store.read_labels(), labels_of(length)), "wrong labels"
             store.verify()
         writer = storage_impl.open_store(path, "a")
     except storage_impl.StoreNotFoundError:
         assert state.done == -1, f"no store, although {state.done} images were written"
-        writer = storage_impl.create_store(path, backend, image_shape=shape, **options)
+        writer = variant.create(path, backend)
         length = 0
     with writer:
-        assert writer.write_one(images_of(1, shape, length)[0], labels_of(1, length)[0]) == length
-        writer.write_many(images_of(4, shape, length + 1), labels_of(4, length + 1))
+        variant.write_one(writer)
+        variant.write(writer, 4)
     with storage_impl.open_store(path) as store:
         assert len(store) == length + 5, f"{len(store)} images after an append of 5 to {length}"
-        assert same(*store.read_many(), shape), "wrong pixels or labels after an append"
+        assert same(*store.read_many(), variant), "wrong pixels or labels after an append"
         store.verify()
     names = os.listdir(path.parent)
     assert names == [path.name], f"left behind: {names}"
