@@ -350,6 +350,19 @@ def test_another_format_or_shape(encoded: Kind, path: Path) -> None:
         assert snapshot(path) == before
 
 
+def test_nothing_of_what_is_refused_is_written(encoded: Kind, path: Path) -> None:
+    """Bombs, broken headers and other formats are refused by every store that takes files."""
+    fine = encoded.files(1)[0]
+    with encoded.create(path) as store:
+        before = snapshot(path)
+        for data, _ in image_files.refused().values():
+            with pytest.raises(storage_impl.InvalidInputError):
+                store.write_encoded(data, 1)
+            with pytest.raises(storage_impl.InvalidInputError):
+                store.write_encoded([fine, data], [1, 2])
+        assert snapshot(path) == before
+
+
 def test_raw_takes_no_files(path: Path) -> None:
     """A store of raw pixels says so."""
     with storage_impl.create_store(path, "lmdb", image_shape=None) as store:

@@ -56,7 +56,7 @@ def examine(
     if before is not None:
         before(path)
     wrong: list[str] = []
-    if altered and _succeeds(lambda: _verify(path)):
+    if altered and _succeeds(lambda: verify(path)):
         wrong.append(f"verify() found nothing, but {altered}")
     for what in _wrong_reads(path, variant):
         wrong.append(f"verify=True, but {what}")
@@ -91,7 +91,7 @@ def problems(
 
 def is_sound(path: Path, variant: Variant) -> bool:
     """Whether a store verifies and holds what `make` put there: for trials that must succeed."""
-    _verify(path)
+    verify(path)
     with storage_impl.open_store(path, verify=True) as store:
         return len(store) == COUNT and same(*store.read_many(), variant)
 
@@ -104,7 +104,8 @@ def _succeeds(action: Callable[[], object]) -> bool:
     return True
 
 
-def _verify(path: Path) -> None:
+def verify(path: Path) -> None:
+    """Verify all of a store."""
     with storage_impl.open_store(path) as store:
         store.verify()
 

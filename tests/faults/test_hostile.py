@@ -22,9 +22,12 @@ import pytest
 import xxhash
 from PIL import Image
 
-from tests.samples import images_of
+from storage_impl import codecs
+from storage_impl._image_header import Header
+from tests import image_files
+from tests.samples import encoding_of, file_of, images_of, labels_of
 
-from .examine import is_sound, make, problems
+from .examine import COUNT, is_sound, make, problems, verify
 from .tally import FULL, SEED, Tally
 from .tool import Op, Server, read_log
 from .workload import Variant
@@ -289,6 +292,57 @@ def test_png_files(faulty: Server, hostile: Hostile, backend: str, tally: Tally)
             hostile.first.write_bytes(data)
         hostile.examine(faulty, tally, name)
     tally.check()
+
+
+# -- encoded images ----------------------------------------------------------------------------
+
+
+BOMBS = {"png bomb": 9000, "jpeg bomb": 2**14, "webp bomb": 2**14, "jpeg of most pixels": 0xF000}
+
+
+def make_of_files(path: Path, variant: Variant, backend: str, files: dict[int, Any]) -> None:
+    """Make a store with right checksums; some of the sample images are other files and shapes."""
+
+    def sample(index: int) -> tuple[bytes, Any]:
+        image = variant.images(1, index)[0]
+        encoding = encoding_of(index) if variant.encoding == "mixed" else variant.encoding
+        return file_of(image, encoding), image.shape
+
+    given = [files[index] if index in files else sample(index) for index in range(COUNT)]
+    headers = iter([Header(variant.encoding, shape, 3) for _, shape in given])
+    with pytest.MonkeyPatch.context() as patch, variant.create(path, backend) as store:
+        patch.setattr(codecs, "header_of", lambda *_: next(headers))
+        store.write_encoded((data for data, _ in given), labels_of(COUNT))
+
+
+@pytest.mark.parametrize("encoding", ["png", "jpeg", "webp", "mixed"])
+@pytest.mark.parametrize("declared", ["by the file", "as written"])
+@pytest.mark.parametrize("backend", ["lmdb", "hdf5"], indirect=True)
+def test_encoded_files(
+    faulty: Server, scratch: Path, backend: str, tally: Tally, encoding: str, declared: str
+) -> None:
+    """Bombs, broken files and other formats, with right checksums, in place of half the images."""
+    variant = Variant(None, {"encoding": encoding})
+    wrong = {name: data for name, (data, _) in image_files.refused().items()}
+    if encoding != "mixed":
+        for other in {"png", "jpeg", "webp"} - {encoding}:
+            wrong[other] = image_files.accepted()[other][0]
+    files = list((wrong | image_files.damaged()).items())
+    places = range(1, COUNT, 2)
+    for start in range(0, len(files), len(places)):
+        path, put, names = scratch / str(start), {}, {}
+        for index, (name, data) in zip(places, files[start:], strict=False):
+            side = BOMBS.get(name)
+            shape = (side, side, 3) if side else (19, 23, 3)
+            if declared == "as written":
+                shape = variant.images(1, index)[0].shape
+            put[index], names[index] = (data, shape), name
+        make_of_files(path, variant, backend, put)
+        sound = faulty.run(verify, path)
+        assert not sound.text, str(sound)
+        found = problems(faulty, path, variant, strict=True)
+        tally.add(f"{encoding}, {names}: {found}" if found else None, tried=len(put))
+    tally.check(at_least=len(files))
 
 
 # -- LMDB --------------------------------------------------------------------------------------
