@@ -145,9 +145,8 @@ def append(path: Path, calls: int, per_call: int) -> int:
     with storage_impl.open_store(path, "a") as store:
         for _ in range(calls):
             first = len(store)
-            store.write_many(
-                images_of(per_call, store.image_shape, first), labels_of(per_call, first)
-            )
+            images = images_of(per_call, store.image_shape, first, store.encoding)
+            store.write_many(images, labels_of(per_call, first))
         return len(store)
 
 
@@ -180,8 +179,7 @@ def append_generated(path: Path, count: int) -> int:
 
     def generated(shape: tuple[int, int, int]) -> Iterator[NDArray[np.uint8]]:
         for number in range(count):
-            image = np.zeros(shape, np.uint8)
-            image[0, 0, 0] = number % 256
+            image = np.full(shape, number % 85 * 3 + 2, np.uint8)  # which JPEG keeps
             memory.append(_anonymous_memory())
             yield image
 
@@ -211,7 +209,7 @@ def read_many(store: ImageStore) -> tuple[Any, Any]:
 
 def write_one(store: ImageStore, label: int) -> int:
     """`ImageStore.write_one`, of a store that was inherited."""
-    return store.write_one(images_of(1, store.image_shape)[0], label)
+    return store.write_one(images_of(1, store.image_shape, 0, store.encoding)[0], label)
 
 
 def close(store: ImageStore) -> int:
@@ -228,7 +226,8 @@ def read_in_a_fork(store: ImageStore) -> int:
         try:
             os.fstat(descriptor)
             images, labels = store.read_many()
-            sound = np.array_equal(images, images_of(len(store), store.image_shape))
+            expected = images_of(len(store), store.image_shape, 0, store.encoding)
+            sound = np.array_equal(images, expected)
             os._exit(0 if sound and np.array_equal(labels, labels_of(len(store))) else 1)
         except BaseException:
             os._exit(2)

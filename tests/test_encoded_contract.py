@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import storage_impl
-from storage_impl import ImageStore
+from storage_impl import ImageStore, codecs
 from tests import commit_record
 from tests.contract import StoreContract
 from tests.samples import SHAPE
@@ -43,28 +43,16 @@ OTHERS = """
 """.split()  # noqa: SIM905
 
 
-def pixels_of(data: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-        return np.atleast_3d(np.asarray(image))
-
-
 class EncodedContract(StoreContract):
-    """A container of PNG files; not compressed, so that a changed pixel changes no length."""
+    """A container of files of one encoding."""
 
-    encoding = "png"
     batches_in_memory = 6
-    options: list[dict[str, Any]] = [{"compress_level": level} for level in (0, 1, 9)]
-    bad_options = {
-        "above": ({"compress_level": 10}, r"compress_level.*0 to 9.*10"),
-        "of another encoding": ({"quality": 90}, r"encoding 'png'.*quality.*compress_level"),
-    }
+    options: list[dict[str, Any]] = [{}]
+    bad_options: dict[str, tuple[dict[str, Any], str]] = {}
 
     @classmethod
     def create(cls, path: Any, shape: Any = SHAPE, **options: Any) -> ImageStore:
-        options = {"compress_level": 0} | options
-        return storage_impl.create_store(
-            path, cls.backend, image_shape=shape, encoding=cls.encoding, **options
-        )
+        return super().create(path, shape, encoding=cls.encoding, **options)
 
     def records(self, path: Path) -> tuple[list[bytes], list[int]]:
         """What is stored of the committed images, and their labels."""
@@ -74,28 +62,26 @@ class EncodedContract(StoreContract):
         data, labels = self.records(path)
         images = np.empty((len(data), *self.shape_of(path)), np.uint8)
         for image, one in zip(images, data, strict=True):
-            image[...] = pixels_of(one)
+            with Image.open(io.BytesIO(one), formats=[self.encoding.upper()]) as opened:
+                image[...] = np.atleast_3d(np.asarray(opened))
         return images, np.array(labels, np.int64)
 
     def stored_bytes(self, path: Path) -> list[bytes]:
         return self.records(path)[0]
 
-    def altered(self, data: bytes) -> bytes:
-        """The file with one pixel changed."""
-        pixels = pixels_of(data).copy()
-        pixels[0, 0] ^= 1
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG", compress_level=0)
-        assert len(buffer.getvalue()) == len(data)
-        return buffer.getvalue()
+    def altered(self, path: Path, index: int) -> bytes:
+        """The file of an image with one bit changed."""
+        data = bytearray(self.records(path)[0][index])
+        data[len(data) // 2] ^= 1
+        return bytes(data)
 
     for _name in OTHERS:
         locals()[f"test_{_name}"] = None
     del _name
 
 
-class TestLmdbPng(EncodedContract):
-    """LMDB keeps every promise with PNG files in it."""
+class LmdbContract(EncodedContract):
+    """LMDB with files in it."""
 
     backend = "lmdb"
     volatile = test_lmdb.TestLmdb.volatile
@@ -107,24 +93,24 @@ class TestLmdbPng(EncodedContract):
 
     def records(self, path: Path) -> tuple[list[bytes], list[int]]:
         height, width, channels = self.shape_of(path)
+        code = codecs.ENCODINGS.index(self.encoding)
         data, labels = [], []
         with test_lmdb.databases(path) as (transaction, images, _):
             count = test_lmdb.META.unpack(transaction.get(b"storage_impl"))[4]
             for index in range(count):
                 record = bytes(transaction.get(test_lmdb.key(index), db=images))
                 header = test_lmdb.HEADER.unpack_from(record)
-                assert header[:6] == (1, channels, 0, height, width, 0)
+                assert header[:6] == (code, channels, 0, height, width, 0)
                 labels.append(header[6])
                 data.append(record[test_lmdb.HEADER.size :])
         return data, labels
 
     def damage_pixel(self, path: Path, index: int) -> None:
-        data = self.altered(self.records(path)[0][index])
-        test_lmdb.edit_record(path, index, test_lmdb.HEADER.size, data)
+        test_lmdb.edit_record(path, index, test_lmdb.HEADER.size, self.altered(path, index))
 
 
-class TestHdf5Png(EncodedContract):
-    """HDF5 keeps every promise with PNG files in it."""
+class Hdf5Contract(EncodedContract):
+    """HDF5 with files in it."""
 
     backend = "hdf5"
     checksums = test_hdf5.TestHdf5.checksums
@@ -146,29 +132,93 @@ class TestHdf5Png(EncodedContract):
         assert len(data) == len(labels) == commit_record.count(path / "commit")
         return data, labels
 
-    def put(self, path: Path, index: int, data: bytes) -> None:
-        """Overwrite what is stored of an image with as many bytes, past HDF5."""
+    def damage_pixel(self, path: Path, index: int) -> None:
         file, row = test_hdf5.segment_of(path, index)
         with h5py.File(file, "r") as opened:
-            offsets = opened["offsets"][()]
-            place = opened["data"].id.get_offset() + int(offsets[row])
-            assert len(data) == offsets[row + 1] - offsets[row]
+            place = opened["data"].id.get_offset() + int(opened["offsets"][row])
+        data = self.altered(path, index)
         with open(file, "r+b") as raw:
             raw.seek(place)
             raw.write(data)
 
-    def damage_pixel(self, path: Path, index: int) -> None:
-        self.put(path, index, self.altered(self.records(path)[0][index]))
-
     def swap(self, path: Path, one: int, other: int) -> None:
-        data = self.records(path)[0]
-        self.put(path, one, data[other])
-        self.put(path, other, data[one])
-        for name in ("labels", "checksums"):
-            row = test_hdf5.row_of(path, one, name)
-            test_hdf5.put_row(path, one, name, test_hdf5.row_of(path, other, name))
-            test_hdf5.put_row(path, other, name, row)
-        file, _ = test_hdf5.segment_of(path, one)
+        file, row = test_hdf5.segment_of(path, one)
+        assert (file, other - one + row) == test_hdf5.segment_of(path, other)
+        with h5py.File(file, "r+") as opened:
+            offsets, stored = opened["offsets"][()], opened["data"][()]
+            order = list(range(len(offsets) - 1))
+            order[row], order[row + other - one] = order[row + other - one], order[row]
+            parts = [stored[offsets[i] : offsets[i + 1]] for i in order]
+            opened["data"][:] = np.concatenate(parts)
+            opened["offsets"][1:] = np.cumsum([len(part) for part in parts])
+            for name in ("labels", "checksums"):
+                opened[name][: len(order)] = opened[name][()][order]
         check = test_hdf5.labels_check(file)
         with h5py.File(file, "r+") as opened:
             opened["checksums"][-1] = check
+
+
+class Png(EncodedContract):
+    """Of PNG files."""
+
+    encoding = "png"
+    options: list[dict[str, Any]] = [{"compress_level": level} for level in (0, 1, 9)]
+    bad_options = {
+        "above": ({"compress_level": 10}, r"compress_level.*0 to 9.*10"),
+        "of another encoding": ({"quality": 90}, r"encoding 'png'.*quality.*compress_level"),
+    }
+
+
+class Jpeg(EncodedContract):
+    """Of JPEG files; the sample images are such as that of quality 90 keeps."""
+
+    encoding = "jpeg"
+    options: list[dict[str, Any]] = [{"quality": 90}]
+    bad_options = {
+        "above": ({"quality": 101}, r"quality.*1 to 100.*101"),
+        "of another encoding": ({"compress_level": 1}, r"encoding 'jpeg'.*compress_level.*quality"),
+    }
+
+
+class Webp(EncodedContract):
+    """Of lossless WebP files."""
+
+    encoding = "webp"
+    bad_options = {"of another encoding": ({"quality": 90}, r"encoding 'webp'.*quality")}
+
+    @pytest.mark.parametrize("shape", [[7, 5, 3], [5, 7, 1], [1 << 24, 1 << 24, 4]])
+    def test_marker_of_another_shape(self, stored: Path, shape: list[int]) -> None:
+        super().test_marker_of_another_shape(stored, shape)
+
+    def test_marker_of_one_channel_more(self, stored: Path) -> None:
+        """WebP leaves out the alpha channel of an opaque image: checking the shapes finds it."""
+        self.edit_marker(stored, "image_shape", [5, 7, 4])
+        with pytest.raises(storage_impl.DamagedStoreError):
+            self.use(stored, "r")
+        with pytest.raises(storage_impl.DamagedStoreError):
+            with storage_impl.open_store(stored, verify=True) as store:
+                store.read_one(0)
+
+
+class TestLmdbPng(Png, LmdbContract):
+    """LMDB keeps every promise with PNG files in it."""
+
+
+class TestLmdbJpeg(Jpeg, LmdbContract):
+    """With JPEG files."""
+
+
+class TestLmdbWebp(Webp, LmdbContract):
+    """With WebP files."""
+
+
+class TestHdf5Png(Png, Hdf5Contract):
+    """HDF5 keeps every promise with PNG files in it."""
+
+
+class TestHdf5Jpeg(Jpeg, Hdf5Contract):
+    """With JPEG files."""
+
+
+class TestHdf5Webp(Webp, Hdf5Contract):
+    """With WebP files."""
