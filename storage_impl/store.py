@@ -7,6 +7,7 @@ the `storage_impl.backend.Backend` knows what is in the files.
 
 import os
 import shutil
+import sys
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
@@ -74,7 +75,7 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
         self._lock: WriterLock | None = None
         self.mode = "r"
         self._guard = threading.RLock()
-        # The write in progress. It ends with its batches, even if an interrupt leaves this set.
+        # The batches of the write in progress: see `_is_writing`.
         self._call: weakref.ref[Batches] | None = None
         self._leftovers = False  # of a failed call; the next write removes them first
 
@@ -340,7 +341,17 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
             return range(start, batches.stop)
 
     def _is_writing(self) -> bool:
-        return self._call is not None and self._call() is not None
+        batches = None if self._call is None else self._call()
+        if batches is None:
+            return False
+        # Interrupted in its last line, `_write` leaves this set, and the traceback keeps the
+        # batches while the error is handled. Then no caller is writing them.
+        write, frame = ImageStore._write.__code__, sys._getframe().f_back
+        while frame is not None:
+            if frame.f_code is write and frame.f_locals.get("batches") is batches:
+                return True
+            frame = frame.f_back
+        return False
 
     def _undo(self, count: int) -> None:
         self._in_use().discard(count)

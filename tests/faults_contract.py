@@ -4,6 +4,7 @@ A part of the contract: `tests.contract` has the rest, and the hooks that these 
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -72,6 +73,28 @@ class FaultContract(StoreContract):
             assert len(store) == held
             np.testing.assert_array_equal(store.read_many()[0], images_of(held))
         assert self.leftovers(stored) == []
+
+    def test_store_left_by_an_interrupted_write(self, stored: Path) -> None:
+        """`with` closes the store, whatever line was interrupted, and the interrupt comes out."""
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt("the caller's own")
+
+        def write(store: ImageStore) -> object:
+            return store.write_one(images_of(1)[0], 0)
+
+        with storage_impl.open_store(stored, "a") as store:
+            length = lines.count(lambda: write(store))
+        # All of the last lines, which take back what marks a write in progress.
+        some = itertools.takewhile(lambda number: number < length - 15, lines.numbers(step=37))
+        for number in (*some, *range(length - 15, length)):
+            with (
+                passing_through(KeyboardInterrupt),
+                storage_impl.open_store(stored, "a") as store,
+            ):
+                lines.at_line(number, interrupt, lambda store=store: write(store))
+            assert store.closed
+            storage_impl.open_store(stored, "a").close()  # the lock is free
 
     @pytest.mark.parametrize("read", READS)
     @pytest.mark.parametrize("error", [TimeoutError, RecursionError])

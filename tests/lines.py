@@ -19,24 +19,31 @@ def at_line(number: int, action: Callable[[], object], call: Callable[[], object
     Returns whether the call came to that line, counted from 0. What `action` raises comes out of
     the line, as from the handler of a signal.
     """
+    return _run(number, action, call) > number
+
+
+def count(call: Callable[[], object]) -> int:
+    """Make a call, and return how many lines it runs."""
+    return _run(_LIMIT, lambda: None, call)
+
+
+def _run(number: int, action: Callable[[], object], call: Callable[[], object]) -> int:
+    """Make a call, and return how many lines it runs, up to the one with the action."""
     lines = 0
-    reached = False
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal lines, reached
+        nonlocal lines
         if not frame.f_globals.get("__name__", "").startswith("storage_impl"):
             return None
         if event == "call" and _in_finalizer(frame):  # Python ignores whatever is raised there
             return None
         if event == "line":
-            if lines == number:
-                reached = True
+            lines += 1
+            if lines > number:
                 sys.settrace(None)
                 frame.f_trace = None
-                lines += 1
                 action()
                 return None
-            lines += 1
         return trace
 
     before = sys.gettrace()
@@ -45,7 +52,7 @@ def at_line(number: int, action: Callable[[], object], call: Callable[[], object
         call()
     finally:
         sys.settrace(before)
-    return reached
+    return lines
 
 
 def _in_finalizer(frame: FrameType | None) -> bool:
