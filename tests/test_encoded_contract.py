@@ -43,6 +43,19 @@ OTHERS = """
 """.split()  # noqa: SIM905
 
 
+# These compare with arrays of one shape, or expect that another shape is refused. test_encodings.py
+# reads, in batches and threads too, where shapes differ.
+OF_ONE_SHAPE = """
+    attributes_after_close bad_images bad_out batches batches_hold_one_batch_in_memory created_store
+    created_store_that_cannot_be_opened empty_store fork_of_a_fork generator_in_bounded_memory
+    generator_that_yields_bad_input marker marker_of_another_shape marker_of_one_channel_more
+    open_recognises_the_backend out_is_part_of_a_larger_array pickle read_into_the_callers_array
+    read_many read_many_verified reader_sees_one_prefix reading_verified_finds_damage
+    reading_while_another_process_writes results_are_the_callers_own round_trip sequence
+    threads_read_while_one_writes
+""".split()  # noqa: SIM905
+
+
 class EncodedContract(StoreContract):
     """A container of files of one encoding."""
 
@@ -222,3 +235,42 @@ class TestHdf5Jpeg(Jpeg, Hdf5Contract):
 
 class TestHdf5Webp(Webp, Hdf5Contract):
     """With WebP files."""
+
+
+class AnyShape(EncodedContract):
+    """Of images that may differ in shape, though the sample images of one store do not."""
+
+    encoding = "webp"
+
+    for _name in OF_ONE_SHAPE:
+        locals()[f"test_{_name}"] = None
+    del _name
+
+    @classmethod
+    def create(cls, path: Any, shape: Any = SHAPE, **options: Any) -> ImageStore:
+        return super().create(path, None, **options)
+
+    def shape_of(self, path: Path) -> tuple[int, int, int]:  # type: ignore[override]
+        """That of the images that are there."""
+        raise NotImplementedError
+
+
+class TestLmdbAnyShape(AnyShape, LmdbContract):
+    """LMDB keeps every promise with images that may differ in shape."""
+
+    def shape_of(self, path: Path) -> tuple[int, int, int]:  # type: ignore[override]
+        with test_lmdb.databases(path) as (transaction, images, _):
+            record = transaction.get(test_lmdb.key(0), db=images)
+        header = test_lmdb.HEADER.unpack_from(record) if record else (0, 3, 0, 5, 7)
+        return header[3], header[4], header[1]
+
+
+class TestHdf5AnyShape(AnyShape, Hdf5Contract):
+    """HDF5 keeps every promise with images that may differ in shape."""
+
+    def shape_of(self, path: Path) -> tuple[int, int, int]:  # type: ignore[override]
+        for _, _, file in test_hdf5.segments(path):
+            with h5py.File(file, "r") as opened:
+                height, width, channels = opened["shapes"][0].tolist()
+            return height, width, channels
+        return SHAPE
