@@ -141,10 +141,16 @@ def from_the_end(value: Sequence[int] | NDArray[np.integer[Any]], count: int) ->
     """Replace negative indices, which count from the end."""
     if all(type(item) is int and item >= 0 for item in value):
         return value
-    indices = np.asarray(value)
-    if indices.dtype.kind != "i":
+    if not isinstance(value, np.ndarray):
+        return [
+            int(item) + count
+            if isinstance(item, (int, np.integer)) and -count <= item < 0
+            else item
+            for item in value
+        ]
+    if value.dtype.kind != "i":
         return value
-    indices = indices.astype(np.int64)  # a smaller type may not hold the count
+    indices = value.astype(np.int64)  # a smaller type may not hold the count
     return np.where((indices < 0) & (indices >= -count), indices + count, indices)
 
 

@@ -808,6 +808,14 @@ class StoreContract:
             getattr(reader, method)(selection)
         assert isinstance(caught.value, IndexError)
 
+    def test_bad_selection_in_brackets(self, reader: ImageStore) -> None:
+        """So does `store[...]`, where negative indices count from the end."""
+        for name, (selection, _) in BAD_SELECTIONS.items():
+            if "negative" in name or name == "one integer":
+                continue
+            with pytest.raises(storage_impl.InvalidIndexError):
+                reader[selection]
+
     @pytest.mark.parametrize(
         "read",
         [
