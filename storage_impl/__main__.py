@@ -341,8 +341,7 @@ def export(store: Path, target: Path, overwrite: bool) -> int:
     with storage_impl.open_store(store, verify=True) as opened:
         count = len(opened)
         with _aside(target, overwrite) as aside, Progress(count) as progress:
-            aside.mkdir()
-            lock = WriterLock(Directory(aside))  # shows whether this command still runs
+            lock = _locked(aside)  # shows whether this command still runs
             for _ in progress.count(_folders.write(opened, aside, _names(opened.path))):
                 pass
             lock.release()
@@ -386,6 +385,14 @@ def _aside(target: Path, overwrite: bool) -> Iterator[Path]:
             raise
 
 
+def _locked(aside: Path) -> WriterLock:
+    """Make a folder, and lock it."""
+    while True:
+        aside.mkdir()
+        with suppress(FileNotFoundError):  # removed as a leftover before it was locked
+            return WriterLock(Directory(aside))
+
+
 def _settle(target: Path, aside: Path, replaced: Path) -> None:
     """Put the old target back unless there is a new one, and remove what is left."""
     if os.path.lexists(replaced) and not os.path.lexists(target):
@@ -417,6 +424,8 @@ def _remove_leftovers(target: Path, beside: str) -> None:
                 with suppress(OSError):  # not permitted, or its command has just done so
                     os.rename(leftover, target)
         if not (leftover / LOCK).is_file():
+            with suppress(OSError):  # only an empty one: an export that is done has no lock either
+                leftover.rmdir()
             continue
         try:
             lock = WriterLock(Directory(leftover))

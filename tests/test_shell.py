@@ -434,6 +434,40 @@ def test_leftover_of_an_export(tmp_path: Path, store: Path, shell: Shell) -> Non
         assert {each.suffix for each in files} == {".png"}
 
 
+def test_leftover_of_an_export_that_had_no_lock(tmp_path: Path, store: Path, shell: Shell) -> None:
+    """So is what one left that was killed before it had locked its folder."""
+    killed_before_it_locks = (
+        "import os, signal, sys; from storage_impl import __main__ as shell; "
+        "shell.WriterLock = lambda *_: os.kill(os.getpid(), signal.SIGKILL); "
+        "shell.main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", killed_before_it_locks, "export", store, tmp_path / "files"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    (left,) = hidden(tmp_path)
+    assert os.listdir(tmp_path / left) == []
+    assert shell("export", store, tmp_path / "files")[0] == 0
+    assert hidden(tmp_path) == []
+
+
+def test_export_beside_one_that_clears_up(
+    tmp_path: Path, store: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that another command removed before it was locked is made again."""
+    removed: list[Path] = []
+
+    def remove_first(directory: Directory) -> WriterLock:
+        if not removed:
+            removed.append(directory.path)
+            directory.path.rmdir()
+        return WriterLock(directory)
+
+    monkeypatch.setattr("storage_impl.__main__.WriterLock", remove_first)
+    assert shell("export", store, tmp_path / "files")[0] == 0
+    assert removed
+    assert sum(each.is_file() for each in (tmp_path / "files").rglob("*")) == COUNT
+    assert hidden(tmp_path) == []
+
+
 @pytest.mark.parametrize("when", ["old one renamed", "new one renamed", "old one half removed"])
 def test_interrupted_overwrite(
     tmp_path: Path, store: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch, when: str
