@@ -49,6 +49,10 @@ FACTS = {
     "kernel": "Linux 6.1.0",
 }
 
+# What the names of benchmarks begin with that the choices of the page have no part in. They are a
+# third of all results, and asv takes the same time for each.
+NOT_COMPARED = ("tuning_", "work.")
+
 COLUMNS = (
     *("result", "params", "version", "started_at", "duration", "stats_ci_99_a", "stats_ci_99_b"),
     *("stats_q_25", "stats_q_75", "stats_number", "stats_repeat", "samples", "profile"),
@@ -125,7 +129,7 @@ def store(
     directory: Path,
     *,
     commits: int = 1,
-    environments: Iterable[dict[str, str]] = (CURRENT,),
+    environments: Sequence[dict[str, str]] = (CURRENT,),
     machines: Iterable[str] = ("desk",),
     datasets: Sequence[str] = ("synthetic",),
     without: tuple[str, ...] = (),
@@ -141,7 +145,8 @@ def store(
     directory : Path
         Where to; it is made.
     commits, environments, machines
-        What to multiply; no commits, no results.
+        What to multiply; no commits, no results. The machines after the first have two
+        environments at most.
     datasets
         What the first commits were measured on, in turn; the others are on the last.
     without
@@ -180,7 +185,7 @@ def store(
         _write(place / "machine.json", {**facts, "version": 1})
         for position, commit in enumerate(stored.commits[:commits]):
             dataset = datasets[min(position, len(datasets) - 1)]
-            for environment in environments:
+            for environment in environments[: 2 if number else None]:
                 name = "virtualenv-py3.11-" + "-".join(
                     f"{library}{version}" for library, version in sorted(environment.items())
                 )

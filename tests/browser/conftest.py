@@ -25,13 +25,19 @@ def browser() -> Iterator[Any]:
         pytest.skip(str(missing))
 
 
+@pytest.fixture(scope="package")
+def tabs(browser: Any) -> Visits:
+    """The tabs of the browser, for one test after the other."""
+    return Visits(browser)
+
+
 @pytest.fixture
-def visits(browser: Any) -> Iterator[Visits]:
+def visits(tabs: Visits) -> Iterator[Visits]:
     """The pages of a test, in which nothing may go wrong."""
-    pages = Visits(browser)
-    yield pages
-    pages.close()
-    assert pages.problems == []
+    tabs.problems.clear()
+    yield tabs
+    tabs.close()
+    assert tabs.problems == []
 
 
 def installed(pins: Path) -> Path:
@@ -72,8 +78,9 @@ def publish(tmp_path_factory: pytest.TempPathFactory, scripts: Path) -> Callable
 def stored(publish: Callable[..., Stored]) -> Stored:
     """A history with several commits, library versions and machines, one with a hostile name."""
     return publish(
-        commits=8,
+        commits=6,
         environments=stored_results.ENVIRONMENTS[:4],
-        machines=("desk", stored_results.HOSTILE),
+        machines=(stored_results.HOSTILE, "desk"),
         datasets=("photos", "synthetic"),
+        without=stored_results.NOT_COMPARED,
     )

@@ -114,14 +114,14 @@ def drawn(page: "Page", charts: str = "figure.chart") -> None:
     )
 
 
-def choose(page: "Page", control: str, value: str) -> None:
-    """Choose, and wait until the address says so and all is drawn."""
+def choose(page: "Page", control: str, value: str, charts: str = "figure.chart") -> None:
+    """Choose, and wait until the address says so, and tables and charts are drawn."""
     page.select_option(f"#{control}", value)
     page.wait_for_function(
         "choice => new URLSearchParams(location.hash.slice(1)).get(choice[0]) === choice[1]",
         arg=[control, value],
     )
-    drawn(page)
+    drawn(page, charts)
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,7 @@ def test_choices(visits: Visits, stored: Stored) -> None:
     for control in ("machine", "environment", "dataset"):
         current = page.input_value(f"#{control}")
         other = next(value for value in options(page, control) if value != current)
-        choose(page, control, other)
+        choose(page, control, other, "#chart-store")
         assert verdict(page) != figures, control
         assert picture(page, "store") != shown, control
         figures, shown = verdict(page), picture(page, "store")
@@ -271,6 +271,7 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stored, Stored]:
         tmp_path_factory.mktemp("twice") / "later",
         commits=3,
         environments=[CURRENT, {**CURRENT, "lmdb": "1.4.1"}, {**CURRENT, "h5py": "3.8.0"}],
+        without=(*stored_results.NOT_COMPARED, "encoding.", "plain_stores."),
     )
     earlier = Stored(later.directory.with_name("earlier"), later.commits[:-1])
     shutil.copytree(later.directory, earlier.directory)
@@ -293,13 +294,13 @@ def test_link_later(visits: Visits, twice: tuple[Stored, Stored], control: str) 
     """One choice makes the address name all; it shows the same when there are newer results."""
     earlier, later = twice
     page = open_page(visits, earlier)
-    drawn(page)
     assert urlsplit(page.url).fragment == ""
     current = page.input_value(f"#{control}")
-    choose(page, control, next(each for each in options(page, control) if each != current))
+    other = next(each for each in options(page, control) if each != current)
+    choose(page, control, other, "#chart-versions")
     assert chosen(page) == selected(page)
     again = open_page(visits, later, urlsplit(page.url).fragment)
-    drawn(again)
+    drawn(again, "#chart-versions")
     assert set(options(again, "commit")) >= set(options(page, "commit"))
     assert chosen(again) == chosen(page)
     assert verdict(again) == verdict(page)
@@ -310,7 +311,7 @@ def test_versions_of_an_earlier_commit(visits: Visits, twice: tuple[Stored, Stor
     """Where the chosen commit has one environment, versions are those of the nearest before it."""
     _, later = twice
     page = open_page(visits, later)
-    drawn(page)
+    drawn(page, "#chart-versions")
     *_, before, newest = later.commits
     assert page.input_value("#commit") == newest
     assert f"Measured at {before[:8]}" in page.inner_text("#versions")
@@ -325,7 +326,6 @@ def test_versions_of_an_earlier_commit(visits: Visits, twice: tuple[Stored, Stor
 def test_link_to_a_section(visits: Visits, stored: Stored) -> None:
     """An address that leads to a section names all that is shown, too."""
     page = open_page(visits, stored)
-    drawn(page)
     page.locator("#contents a").last.click()
     page.wait_for_function("location.hash.includes('workload')")
     assert chosen(page) == {**selected(page), "at": "versions"}
@@ -339,7 +339,7 @@ def test_commit(visits: Visits, stored: Stored) -> None:
     figures, shown = verdict(page), picture(page, "store")
     expected = pytest.approx(file.cost("write", "hdf5"), rel=1e-5)  # the page has six digits
     assert float(figures["write", "hdf5"]["value"]) == expected
-    choose(page, "commit", stored.commits[-2])
+    choose(page, "commit", stored.commits[-2], "#chart-store")
     assert verdict(page) != figures
     assert picture(page, "store") != shown
 
@@ -350,16 +350,15 @@ def test_scale_and_versions(visits: Visits, stored: Stored) -> None:
     Where a version of a library made a difference, its factor and both versions are said.
     """
     page = open_page(visits, stored, "library=lmdb&workload=read")
-    drawn(page)
+    drawn(page, "#chart-versions")
     said = page.inner_text("#versions")
     assert "LMDB 2.0\N{MULTIPLICATION SIGN} faster with lmdb 2.1.1 than with 1.4.1" in said
     assert re.search(
-        r"Calibration: CPU 2[67]\.\d ms to 27\.\d ms, disk 3\.\d+ ms to 3\.\d+ ms", said
+        r"Calibration: CPU 2[67]\.\d ms to 2[67]\.\d ms, disk 3\.\d+ ms to 3\.\d+ ms", said
     )
     for control, other in (("library", "h5py"), ("workload", "write")):
         shown = picture(page, "versions")
-        choose(page, control, other)
-        drawn(page)
+        choose(page, control, other, "#chart-versions")
         assert picture(page, "versions") != shown
     assert "3.13.0" in page.inner_text("#versions")
     assert "faster" not in page.inner_text("#versions")
@@ -373,9 +372,9 @@ def test_scale_and_versions(visits: Visits, stored: Stored) -> None:
     assert page.locator(f"[data-scale={other}][aria-pressed=false]").count() == 0
     assert picture(page, "store") != shown
     again = open_page(visits, stored, urlsplit(page.url).fragment)
-    drawn(again)
     assert chosen(again) == chosen(page)
     for chart in ("store", "versions"):
+        drawn(again, f"#chart-{chart}")
         assert picture(again, chart) == picture(page, chart)
 
 
@@ -504,16 +503,16 @@ def test_tables(visits: Visits, stored: Stored) -> None:
     page = open_page(visits, stored)
     assert options(page, "table") == [group.id for group in GROUPS]
     first = verdict(page)
-    choose(page, "table", "plain")
+    choose(page, "table", "plain", "#chart-store")
     file = File(stored, **{name: page.input_value(f"#{name}") for name in MEASURED})
     ours, plain = file.cost("read", "lmdb"), file.value("plain_stores.PlainRead.time_read", PLAIN)
     shown = float(verdict(page)["read", "lmdb"]["value"])
     assert shown == pytest.approx(ours / (plain / 10_000), rel=1e-4)
     assert "storage_impl relative to plain code" in page.inner_text("#verdict")
-    choose(page, "table", "encodings")
+    choose(page, "table", "encodings", "#chart-store")
     assert options(page, "size") == ["32", "256", "64 to 512"]  # as in the terminal
-    choose(page, "encoding", "jpeg")
-    choose(page, "size", "256")
+    choose(page, "encoding", "jpeg", "#chart-store")
+    choose(page, "size", "256", "#chart-store")
     written = {"backend": "'lmdb'", "encoding": "'jpeg'", "size": "256"}
     expected = file.value("encoding.EncodedWrite.time_write_6mib", written)
     cells = verdict(page)
@@ -522,7 +521,7 @@ def test_tables(visits: Visits, stored: Stored) -> None:
     assert ("encoded-write", "encoding alone") in cells
     again = open_page(visits, stored, urlsplit(page.url).fragment)
     assert verdict(again) == cells
-    choose(page, "table", "first")
+    choose(page, "table", "first", "#chart-store")
     assert verdict(page) == first
     assert page.locator("#encoding").count() == 0
 
@@ -534,7 +533,10 @@ PHONE = {"width": 390, "height": 844}
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_readers(visits: Visits, stored: Stored, axe: str, scheme: str) -> None:
-    """In light and in dark axe-core finds nothing serious, and on a phone nothing sticks out."""
+    """In light and in dark axe-core finds nothing serious, and on a phone nothing sticks out.
+
+    In dark it looks at the colours alone, and once: all else is the same page.
+    """
     page = open_page(visits, stored, color_scheme=scheme, reduced_motion="reduce")
     drawn(page)
     page.locator("#chart-store summary").click()
@@ -542,8 +544,13 @@ def test_readers(visits: Visits, stored: Stored, axe: str, scheme: str) -> None:
     for size in (page.viewport_size, PHONE):
         page.set_viewport_size(size)
         page.wait_for_function("document.scrollingElement.scrollWidth <= innerWidth")
+        if scheme == "dark" and size == PHONE:
+            continue
         # Not the style sheets: those of a file cannot be read by its scripts.
-        found = page.evaluate("axe.run({preload: false, resultTypes: ['violations']})")
+        how = {"preload": False, "resultTypes": ["violations"]}
+        found = page.evaluate(
+            "how => axe.run(how)", how if scheme == "light" else {**how, "runOnly": ["cat.color"]}
+        )
         serious = [
             (violation["id"], [node["html"] for node in violation["nodes"]])
             for violation in found["violations"]
@@ -569,21 +576,20 @@ def test_over_time(visits: Visits, publish: Callable[..., Stored]) -> None:
 
     stored = publish(commits=20, change=slower)
     page = open_page(visits, stored)
-    drawn(page)
     commit = stored.commits[14][:8]
     link = page.locator('[data-workload="shuffled"] .since a')
     assert re.fullmatch(rf"LMDB (19|2[01])% slower since {commit}", link.inner_text())
     assert page.inner_text('[data-workload="labels"] .since').strip() == "no change"
     assert "Slower lately: Shuffled, LMDB" in page.inner_text("#answer")
     link.click()
-    drawn(page)
+    drawn(page, "#chart-time")
     assert page.input_value("#over") == "shuffled"
     assert page.locator("#chart-time .annotation-text").text_content().endswith(" 1.2")
     named = page.locator("#chart-time .legend").inner_text()
     assert "storage_impl" in named
     assert "plain code" in named
     assert page.locator("#changes li").first.get_attribute("data-commit") == stored.commits[14]
-    choose(page, "figures", "counts")
+    choose(page, "figures", "counts", "#chart-time")
     assert (
         "No change" in page.inner_text("#time-body")
         or not page.locator("#time-body .changes li").count()

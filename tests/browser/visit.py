@@ -5,12 +5,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Route
+    from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Route
 
 SERVER = "http://localhost"  # answered from the disk, by the browser's own routing
 TIMEOUT = 20_000  # milliseconds; for what never comes
@@ -46,8 +47,19 @@ def chromium() -> Iterator["Browser"]:
         browser.close()
 
 
+@dataclass
+class Tab:
+    """A tab of the browser, and the directory of the site that is open in it."""
+
+    page: "Page"
+    options: dict[str, Any]
+    site: Path
+
+
 class Visits:
     """The pages that a test opens.
+
+    A tab is used again after `close`: its process has compiled the scripts already.
 
     Attributes
     ----------
@@ -58,8 +70,10 @@ class Visits:
 
     def __init__(self, browser: "Browser") -> None:
         self.browser = browser
-        self.contexts: list[BrowserContext] = []
+        self.tabs: list[Tab] = []
+        self.idle: list[Tab] = []
         self.problems: list[str] = []
+        self._opened = 0
 
     def open(self, site: Path, address: str, *, served: bool = False, **options: Any) -> "Page":
         """Open a page of a site.
@@ -75,21 +89,35 @@ class Visits:
         **options
             What the browser is like: "viewport", "color_scheme" and so on.
         """
-        context = self.browser.new_context(**options)
-        self.contexts.append(context)
-        context.set_default_timeout(TIMEOUT)
-        context.route("**/*", lambda route: self._answer(route, site))
-        page = context.new_page()
-        page.on("console", self._console)
-        page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
-        page.on("dialog", self._dialog)
-        page.goto(f"{SERVER if served else site.as_uri()}/{address}")
-        return page
+        alike = [tab for tab in self.idle if tab.options == options]
+        if alike:
+            tab = alike[0]
+            self.idle.remove(tab)
+            tab.site = site
+        else:
+            tab = self._tab(site, options)
+        self.tabs.append(tab)
+        # Another query, because a browser does not load an address again for another fragment.
+        self._opened += 1
+        name, mark, fragment = address.partition("#")
+        server = SERVER if served else site.as_uri()
+        tab.page.goto(f"{server}/{name}?{self._opened}{mark}{fragment}")
+        return tab.page
 
     def close(self) -> None:
-        """Close all pages."""
-        while self.contexts:
-            self.contexts.pop().close()
+        """Let all tabs be used for other pages."""
+        self.idle += self.tabs
+        self.tabs.clear()
+
+    def _tab(self, site: Path, options: dict[str, Any]) -> Tab:
+        context = self.browser.new_context(**options)
+        context.set_default_timeout(TIMEOUT)
+        tab = Tab(context.new_page(), options, site)
+        context.route("**/*", lambda route: self._answer(route, tab.site))
+        tab.page.on("console", self._console)
+        tab.page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
+        tab.page.on("dialog", self._dialog)
+        return tab
 
     def _answer(self, route: "Route", site: Path) -> None:
         url = urlsplit(route.request.url)
