@@ -7,7 +7,6 @@ the `storage_impl.backend.Backend` knows what is in the files.
 
 import os
 import shutil
-import sys
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
@@ -75,8 +74,7 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
         self._lock: WriterLock | None = None
         self.mode = "r"
         self._guard = threading.RLock()
-        # The batches of the write in progress: see `_is_writing`.
-        self._call: weakref.ref[Batches] | None = None
+        self._writing = False
         self._leftovers = False  # of a failed call; the next write removes them first
 
     # -- making and opening ------------------------------------------------------------------
@@ -165,7 +163,7 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
             backend, lock = self._backend, self._lock
             if backend is None:
                 return
-            if self._is_writing():
+            if self._writing:
                 raise InvalidInputError("the iterable given to write_many must not close the store")
             _stores.discard(self)
             self._backend = self._lock = None
@@ -201,7 +199,6 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
 
     def __del__(self) -> None:
         if self._backend is not None:
-            self._call = None
             self.close()
 
     def __repr__(self) -> str:
@@ -310,48 +307,41 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
     def _write(self, records: Iterator[Records]) -> range:
         with self._guard:
             backend = self._check_writable()
-            if self._is_writing():
+            if self._writing:
                 raise InvalidInputError(
                     "the iterable given to write_many must not write to the same store"
                 )
-            start = self._count
-            batches = Batches(records, start)
             try:
-                self._call = weakref.ref(batches)
-                if self._leftovers:
-                    self._undo(start)
-                self._leftovers = True
-                backend.append(batches)
-                self._count = batches.stop
-                self._leftovers = False
-            except BaseException as error:
-                if batches.forked():
-                    raise  # the parent commits or undoes what was begun
-                self._leftovers = True
-                self._count = start
-                with suppress(Exception):  # the first error is the one to report
-                    self._undo(start)
-                if error is not batches.error and self._is_foreign(error):
-                    state = "is as it was before the call"
-                    raise write_error(f"writing to {self.path} failed", error, state) from error
-                raise
+                self._writing = True  # before the count is taken, which a handler's write changes
+                return self._append(backend, records)
             finally:
-                self._call = None
-                batches.error = None  # its traceback refers to this frame, and so to the store
-            return range(start, batches.stop)
+                self._writing = False  # again, because an interrupt may have prevented it
 
-    def _is_writing(self) -> bool:
-        batches = None if self._call is None else self._call()
-        if batches is None:
-            return False
-        # Interrupted in its last line, `_write` leaves this set, and the traceback keeps the
-        # batches while the error is handled. Then no caller is writing them.
-        write, frame = ImageStore._write.__code__, sys._getframe().f_back
-        while frame is not None:
-            if frame.f_code is write and frame.f_locals.get("batches") is batches:
-                return True
-            frame = frame.f_back
-        return False
+    def _append(self, backend: Backend, records: Iterator[Records]) -> range:
+        start = self._count
+        batches = Batches(records, start)
+        try:
+            if self._leftovers:
+                self._undo(start)
+            self._leftovers = True
+            backend.append(batches)
+            self._count = batches.stop
+            self._leftovers = False
+            return range(start, batches.stop)
+        except BaseException as error:
+            if batches.forked():
+                raise  # the parent commits or undoes what was begun
+            self._leftovers = True
+            self._count = start
+            with suppress(Exception):  # the first error is the one to report
+                self._undo(start)
+            if error is not batches.error and self._is_foreign(error):
+                state = "is as it was before the call"
+                raise write_error(f"writing to {self.path} failed", error, state) from error
+            raise
+        finally:
+            self._writing = False
+            batches.error = None  # its traceback refers to this frame, and so to the store
 
     def _undo(self, count: int) -> None:
         self._in_use().discard(count)
@@ -372,7 +362,7 @@ class ImageStore(Reader):  # numpydoc ignore=PR01
 
     def _after_fork(self) -> None:
         """Drop, in the child, what belongs to the parent."""
-        self._call = None
+        self._writing = False
         self._guard = threading.RLock()  # another thread of the parent may have held it
         if self._lock is not None:
             self._lock.abandon()

@@ -96,6 +96,30 @@ class FaultContract(StoreContract):
             assert store.closed
             storage_impl.open_store(stored, "a").close()  # the lock is free
 
+    def test_written_to_at_any_line_of_a_write(self, stored: Path) -> None:
+        """A handler's write is refused, or takes place wholly before or after the other."""
+        images = images_of(2)
+        with storage_impl.open_store(stored, "a") as store:
+            for number in lines.numbers(step=4):
+                held = len(store)
+                placed: list[int] = []
+
+                def handle(placed: list[int] = placed) -> None:
+                    with contextlib.suppress(storage_impl.InvalidInputError):
+                        placed.append(store.write_one(images[1], 1))
+
+                def write(placed: list[int] = placed) -> None:
+                    placed.insert(0, store.write_one(images[0], 0))
+
+                reached = lines.at_line(number, handle, write)
+                assert sorted(placed) == list(range(held, len(store)))
+                found, labels = store.read_many(placed)
+                np.testing.assert_array_equal(found, images[: len(placed)])
+                assert labels.tolist() == [0, 1][: len(placed)]
+                if not reached:
+                    break
+            store.verify()
+
     @pytest.mark.parametrize("read", READS)
     @pytest.mark.parametrize("error", [TimeoutError, RecursionError])
     def test_read_interrupted_at_any_line(
