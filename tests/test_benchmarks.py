@@ -273,6 +273,10 @@ def smallest(name: str) -> list[tuple[Any, ...]]:
     return list(product(*chosen))
 
 
+# These choose what they read from 1,000 images.
+OF_1000 = {"OneHdf5", "OnePng", "PlainBatches", "PlainOne", "ReadOne", "ReadRun"}
+
+
 @pytest.fixture
 def few_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give asv's working directory, where a `setup_cache` makes 1,000 images at most."""
@@ -303,8 +307,15 @@ def shared_images(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """Give asv's working directory, the same for all benchmarks of a file."""
-    directory = run_directory / request.node.callspec.params["name"].partition(".")[0]
+    """Give asv's working directory, the same for all benchmarks of a file that need as many images.
+
+    Where a benchmark chooses some of 1,000 images they are 1,000, else 200.
+    """
+    file, name, _ = request.node.callspec.params["name"].split(".")
+    most = 1_000 if name in OF_1000 else 200
+    load = datasets.load
+    monkeypatch.setattr(datasets, "load", lambda count, *size: load(min(count, most), *size))
+    directory = run_directory / f"{file}-{most}"
     directory.mkdir(exist_ok=True)
     monkeypatch.chdir(directory)
     return directory

@@ -157,10 +157,9 @@ def whole(benchmark: Any) -> None:
     ),
 )
 def test_runs_with_all_parameters(
-    name: str, parameters: tuple[Any, ...], shared_images: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, parameters: tuple[Any, ...], all_images: Path, shared_images: Path
 ) -> None:
     """Every benchmark runs with each of its parameters, where the system has that start method."""
-    monkeypatch.setattr(datasets, "load", lambda count: small(min(count, 1_000)))
     benchmark = benchmark_of(name, parameters)
     skipped = benchmark.do_setup()
     assert skipped == any(
@@ -497,8 +496,11 @@ def test_a_backend_that_reads_nothing_has_no_figure(
 @pytest.mark.parametrize(
     "name", ["memory.PeakRead.peakmem_batches", "memory.PeakRead.peakmem_read_many"]
 )
-def test_memory_is_that_of_reading(name: str, all_images: Path, calls: Calls) -> None:
+def test_memory_is_that_of_reading(
+    name: str, few_images: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Everything is read, at once or 256 by 256, by a process that has no images of its own."""
+    monkeypatch.setattr(datasets, "load", lambda count: small(min(count, 1_000)))
     for backend in common.BACKENDS:
         benchmark = benchmark_of(name, (backend, 10_000))
         calls.clear()
@@ -506,9 +508,9 @@ def test_memory_is_that_of_reading(name: str, all_images: Path, calls: Calls) ->
         assert len(benchmark.func.__self__.images) == 1
         assert calls.indices() == []
         benchmark.do_run()
-        assert list(chain(*calls.indices())) == list(range(10_000))
+        assert list(chain(*calls.indices())) == list(range(1_000))
         sizes = {len(indices) for indices in calls.indices()}
-        assert sizes == ({10_000} if "read_many" in name else {256, 10_000 % 256})
+        assert sizes == ({1_000} if "read_many" in name else {256, 1_000 % 256})
         benchmark.do_teardown()
 
 
