@@ -815,6 +815,10 @@ class StoreContract:
                 continue
             with pytest.raises(storage_impl.InvalidIndexError):
                 reader[selection]
+        for endless in (range(10**12), range(-1, 10**12), range(-1, -(10**12), -1)):
+            with pytest.raises(storage_impl.InvalidIndexError, match="to 22, got range"):
+                reader[endless]
+        assert reader[range(-3, 2)][1].tolist() == labels_of(COUNT)[[-3, -2, -1, 0, 1]].tolist()
 
     @pytest.mark.parametrize(
         "read",
