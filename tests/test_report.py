@@ -23,6 +23,7 @@ import benchmarks
 from report import obstacles, runner, terminal
 from report.commands import bench
 from report.results import Benchmark, Figure, read_all, result_files
+from report.workloads import LARGE
 
 pytestmark = pytest.mark.unmeasured
 
@@ -431,6 +432,7 @@ def run_bench(
         monkeypatch.setattr(runner, "asv", asv)
         monkeypatch.setattr(Run, "run_from_conf_args", lambda conf, options: asv("run", options))
         monkeypatch.setattr(runner, "remember_machine", lambda: None)
+        monkeypatch.setenv(LARGE, "")  # put back as it was, whatever the command sets
         return bench.main(list(arguments)), asv
 
     return run
