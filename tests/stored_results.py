@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,6 +109,7 @@ class Stored(NamedTuple):
         return done.stdout + done.stderr
 
 
+@cache
 def known_benchmarks() -> dict[str, dict[str, Any]]:
     """Return what asv knows of each benchmark of this suite, by name."""
     kinds = (str, int, float, list, dict, bool)  # as asv chooses them
