@@ -21,7 +21,7 @@ import storage_impl
 from storage_impl import ImageStore
 from tests import lines
 from tests.contract import COUNT, StoreContract, forks, needs_fork
-from tests.samples import images_of, labels_of
+from tests.samples import labels_of
 
 READS: dict[str, Callable[[ImageStore], object]] = {
     "read_one": lambda store: store.read_one(5),
@@ -38,6 +38,8 @@ dir_fds = pytest.mark.skipif(
 class FaultContract(StoreContract):
     """The promises that are about bad moments."""
 
+    lines_a_fork = 3  # of a read, in the short form
+
     # -- interrupts ----------------------------------------------------------------------------
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError, RecursionError])
@@ -52,7 +54,7 @@ class FaultContract(StoreContract):
         held = COUNT
         with storage_impl.open_store(stored, "a") as store:
             for number in lines.numbers(step=9 if error is KeyboardInterrupt else 37):
-                new = images_of(12, first=held)
+                new = self.images_of(12, first=held)
                 reached = True
                 with passing_through(error):
                     reached = lines.at_line(
@@ -67,11 +69,11 @@ class FaultContract(StoreContract):
                     held = length
                 if not reached:
                     break
-            np.testing.assert_array_equal(store.read_many()[0], images_of(held))
+            np.testing.assert_array_equal(store.read_many()[0], self.images_of(held))
             store.verify()
         with storage_impl.open_store(stored, verify=True) as store:
             assert len(store) == held
-            np.testing.assert_array_equal(store.read_many()[0], images_of(held))
+            np.testing.assert_array_equal(store.read_many()[0], self.images_of(held))
         assert self.leftovers(stored) == []
 
     def test_store_left_by_an_interrupted_write(self, stored: Path) -> None:
@@ -81,7 +83,7 @@ class FaultContract(StoreContract):
             raise KeyboardInterrupt("the caller's own")
 
         def write(store: ImageStore) -> object:
-            return store.write_one(images_of(1)[0], 0)
+            return store.write_one(self.images_of(1)[0], 0)
 
         with storage_impl.open_store(stored, "a") as store:
             length = lines.count(lambda: write(store))
@@ -98,7 +100,7 @@ class FaultContract(StoreContract):
 
     def test_written_to_at_any_line_of_a_write(self, stored: Path) -> None:
         """A handler's write is refused, or takes place wholly before or after the other."""
-        images = images_of(2)
+        images = self.images_of(2)
         with storage_impl.open_store(stored, "a") as store:
             for number in lines.numbers(step=4):
                 held = len(store)
@@ -137,7 +139,7 @@ class FaultContract(StoreContract):
                     reached = lines.at_line(number, interrupt, lambda: READS[read](store))
                 if not reached:
                     break
-            np.testing.assert_array_equal(store.read_many()[0], images_of(COUNT))
+            np.testing.assert_array_equal(store.read_many()[0], self.images_of(COUNT))
 
     @pytest.mark.parametrize("read", READS)
     def test_closed_at_any_line_of_a_read(self, shared: Path, tmp_path: Path, read: str) -> None:
@@ -190,7 +192,7 @@ class FaultContract(StoreContract):
 
         def forking() -> Iterator[NDArray[np.uint8]]:
             nonlocal in_child
-            yield from images_of(12, first=COUNT)
+            yield from self.images_of(12, first=COUNT)
             process = os.fork()
             if process:
                 assert os.waitpid(process, 0)[1] == 0
@@ -202,7 +204,7 @@ class FaultContract(StoreContract):
                     sys.exit()
                 if child == "raises":
                     raise ZeroDivisionError
-            yield from images_of(12, first=COUNT + 12)
+            yield from self.images_of(12, first=COUNT + 12)
 
         opened: list[int] = []
         with storage_impl.open_store(stored, "a") as store:
@@ -228,9 +230,9 @@ class FaultContract(StoreContract):
     @forks
     def test_fork_in_a_handler_in_the_midst_of_a_read(self, shared: Path) -> None:
         """A handler may fork wherever it interrupts a read: neither side hangs or reads amiss."""
-        expected = images_of(COUNT)[[7, 3, 11]], labels_of(COUNT)[[7, 3, 11]]
+        expected = self.images_of(COUNT)[[7, 3, 11]], labels_of(COUNT)[[7, 3, 11]]
         with storage_impl.open_store(shared) as store:
-            for number in lines.numbers(step=3):
+            for number in lines.numbers(step=self.lines_a_fork):
                 found: list[Any] = []
                 child: list[int] = []
 
@@ -262,7 +264,7 @@ class FaultContract(StoreContract):
         """A reader keeps the store that it opened, wherever it is moved, or says so."""
         other = stored.with_name("other")
         with self.create(other) as store:
-            store.write_many(images_of(COUNT, first=100), labels_of(COUNT, 100))
+            store.write_many(self.images_of(COUNT, first=100), labels_of(COUNT, 100))
         with storage_impl.open_store(stored) as reader:
             if used:
                 reader.read_one(0)
@@ -271,7 +273,7 @@ class FaultContract(StoreContract):
             readings = [lambda: reader.read_many(), lambda: reader.read_many([5, 2])]
             for read, which in zip(readings, (slice(None), [5, 2]), strict=True):
                 images, labels = read()
-                np.testing.assert_array_equal(images, images_of(COUNT)[which])
+                np.testing.assert_array_equal(images, self.images_of(COUNT)[which])
                 np.testing.assert_array_equal(labels, labels_of(COUNT)[which])
             np.testing.assert_array_equal(reader.read_labels(), labels_of(COUNT))
             reader.verify()
@@ -285,7 +287,7 @@ class FaultContract(StoreContract):
         """A child reads what its parent opened."""
         other = stored.with_name("other")
         with self.create(other) as store:
-            store.write_many(images_of(COUNT, first=100), labels_of(COUNT, 100))
+            store.write_many(self.images_of(COUNT, first=100), labels_of(COUNT, 100))
         with storage_impl.open_store(stored) as reader:
             reader.read_one(0)
             stored.rename(stored.with_name("away"))
@@ -294,7 +296,7 @@ class FaultContract(StoreContract):
             if process == 0:
                 try:
                     with contextlib.suppress(storage_impl.StorageError):
-                        same(reader.read_many(), (images_of(COUNT), labels_of(COUNT)))
+                        same(reader.read_many(), (self.images_of(COUNT), labels_of(COUNT)))
                     os._exit(0)
                 finally:
                     os._exit(9)
@@ -304,7 +306,7 @@ class FaultContract(StoreContract):
         """Such a copy may hold parts of different moments: it is refused until it is checked."""
         copy = stored.with_name("copy")
         with storage_impl.open_store(stored, "a") as store:
-            store.write_many(images_of(3, first=COUNT), labels_of(3, COUNT))
+            store.write_many(self.images_of(3, first=COUNT), labels_of(3, COUNT))
             shutil.copytree(stored, copy)
             with storage_impl.open_store(stored) as reader:  # the original is what it is
                 assert len(reader) == COUNT + 3
@@ -314,7 +316,7 @@ class FaultContract(StoreContract):
         with storage_impl.open_store(copy, verify=True) as whole:
             self.check_prefix(whole, COUNT + 3)
         with storage_impl.open_store(copy, "a", verify=True) as whole:
-            whole.write_many(images_of(2, first=COUNT + 3), labels_of(2, COUNT + 3))
+            whole.write_many(self.images_of(2, first=COUNT + 3), labels_of(2, COUNT + 3))
         self.check(copy, COUNT + 5)
         shutil.copytree(stored, path.with_name("later"))
         self.check(path.with_name("later"), COUNT + 3)
@@ -357,7 +359,7 @@ class FaultContract(StoreContract):
                 def use(copy: Path = copy) -> None:
                     with contextlib.suppress(storage_impl.StorageError):
                         with storage_impl.open_store(copy, "a") as store:
-                            store.write_many(images_of(3, first=COUNT), labels_of(3, COUNT))
+                            store.write_many(self.images_of(3, first=COUNT), labels_of(3, COUNT))
                             store.read_many()
 
                 reached = lines.at_line(number, swap, use)
@@ -404,7 +406,7 @@ class FaultContract(StoreContract):
             again = ["mount", "-o", "remount,ro", str(mounted)]
             subprocess.run(again, check=True, capture_output=True)
             with storage_impl.open_store(store, verify=True) as opened:
-                np.testing.assert_array_equal(opened.read_many()[0], images_of(COUNT))
+                np.testing.assert_array_equal(opened.read_many()[0], self.images_of(COUNT))
             with pytest.raises(storage_impl.StorageError, match="[Rr]ead-only") as caught:
                 storage_impl.open_store(store, "a")
             assert not isinstance(caught.value, storage_impl.DamagedStoreError)
@@ -423,7 +425,7 @@ class FaultContract(StoreContract):
         parent = tmp_path / os.fsdecode(b"\xff\xfe")
         parent.mkdir()
         with self.create(parent / "store") as store:
-            store.write_many(images_of(3), labels_of(3))
+            store.write_many(self.images_of(3), labels_of(3))
         self.check(parent / "store", 3)
 
     def test_paths_that_cannot_be(self, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import storage_impl
 from storage_impl import ImageStore, codecs
 from tests import commit_record
 from tests.contract import StoreContract
+from tests.faults_contract import FaultContract
 from tests.samples import SHAPE
 
 h5py = pytest.importorskip("h5py")
@@ -40,6 +41,12 @@ OTHERS = """
     bad_batch_size bad_shuffle no_file_can_be_opened damaged_slot_of_the_commit_record
     damaged_commit_record what_only_looks_like_the_rest_of_a_creation repr
     something_else_in_place_of_a_file store_of_somebody_else read_labels use_after_close
+    another_store_in_its_place another_store_in_its_place_after_a_fork
+    copy_made_while_it_is_open_for_writing lock_of_a_writer_that_was_killed
+    copy_of_different_moments_is_not_accepted directories_swapped_for_links_at_any_line
+    created_twice_at_any_line read_only_file_system long_names name_that_is_no_text
+    paths_that_cannot_be working_directory_that_is_gone range_beyond_all_numbers
+    bad_selection_in_brackets
 """.split()  # noqa: SIM905
 
 
@@ -60,6 +67,7 @@ class EncodedContract(StoreContract):
     """A container of files of one encoding."""
 
     batches_in_memory = 6
+    lines_a_fork = 11
     options: list[dict[str, Any]] = [{}]
     bad_options: dict[str, tuple[dict[str, Any], str]] = {}
 
@@ -217,7 +225,7 @@ class TestLmdbPng(Png, LmdbContract):
     """LMDB keeps every promise with PNG files in it."""
 
 
-class TestLmdbJpeg(Jpeg, LmdbContract):
+class TestLmdbJpeg(Jpeg, LmdbContract, FaultContract):
     """With JPEG files."""
 
 
@@ -229,7 +237,7 @@ class TestHdf5Png(Png, Hdf5Contract):
     """HDF5 keeps every promise with PNG files in it."""
 
 
-class TestHdf5Jpeg(Jpeg, Hdf5Contract):
+class TestHdf5Jpeg(Jpeg, Hdf5Contract, FaultContract):
     """With JPEG files."""
 
 
@@ -255,7 +263,7 @@ class AnyShape(EncodedContract):
         raise NotImplementedError
 
 
-class TestLmdbAnyShape(AnyShape, LmdbContract):
+class TestLmdbAnyShape(AnyShape, LmdbContract, FaultContract):
     """LMDB keeps every promise with images that may differ in shape."""
 
     def shape_of(self, path: Path) -> tuple[int, int, int]:  # type: ignore[override]
@@ -265,7 +273,7 @@ class TestLmdbAnyShape(AnyShape, LmdbContract):
         return header[3], header[4], header[1]
 
 
-class TestHdf5AnyShape(AnyShape, Hdf5Contract):
+class TestHdf5AnyShape(AnyShape, Hdf5Contract, FaultContract):
     """HDF5 keeps every promise with images that may differ in shape."""
 
     def shape_of(self, path: Path) -> tuple[int, int, int]:  # type: ignore[override]
