@@ -24,7 +24,7 @@ from tests.samples import SHAPE
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("lmdb")
 
-from tests import test_hdf5, test_lmdb  # noqa: E402
+from tests import test_hdf5, test_lmdb, test_png  # noqa: E402
 
 # How a store is made, found, named, locked and closed, and what labels are, is the same for each
 # encoding.
@@ -245,12 +245,10 @@ class TestHdf5Webp(Webp, Hdf5Contract):
     """With WebP files."""
 
 
-class AnyShape(EncodedContract):
+class AnyShape(StoreContract):
     """Of images that may differ in shape, though the sample images of one store do not."""
 
-    encoding = "webp"
-
-    for _name in OF_ONE_SHAPE:
+    for _name in (*OTHERS, *OF_ONE_SHAPE):
         locals()[f"test_{_name}"] = None
     del _name
 
@@ -263,7 +261,7 @@ class AnyShape(EncodedContract):
         raise NotImplementedError
 
 
-class TestLmdbAnyShape(AnyShape, LmdbContract, FaultContract):
+class TestLmdbAnyShape(AnyShape, Webp, LmdbContract, FaultContract):
     """LMDB keeps every promise with images that may differ in shape."""
 
     def shape_of(self, path: Path) -> tuple[int, int, int]:  # type: ignore[override]
@@ -273,7 +271,7 @@ class TestLmdbAnyShape(AnyShape, LmdbContract, FaultContract):
         return header[3], header[4], header[1]
 
 
-class TestHdf5AnyShape(AnyShape, Hdf5Contract, FaultContract):
+class TestHdf5AnyShape(AnyShape, Webp, Hdf5Contract, FaultContract):
     """HDF5 keeps every promise with images that may differ in shape."""
 
     def shape_of(self, path: Path) -> tuple[int, int, int]:  # type: ignore[override]
@@ -281,4 +279,14 @@ class TestHdf5AnyShape(AnyShape, Hdf5Contract, FaultContract):
             with h5py.File(file, "r") as opened:
                 height, width, channels = opened["shapes"][0].tolist()
             return height, width, channels
+        return SHAPE
+
+
+class TestPngAnyShape(AnyShape, test_png.TestPng):
+    """PNG files keep every promise with images that may differ in shape."""
+
+    lines_a_fork = 11
+    test_damaged_file = None  # type: ignore[assignment]  # another size is no damage here
+
+    def shape_of(self, path: Path) -> tuple[int, int, int]:  # type: ignore[override]
         return SHAPE
