@@ -1,5 +1,6 @@
 """What several test modules share."""
 
+import gc
 import os
 import signal
 from collections.abc import Generator, Iterator
@@ -36,6 +37,12 @@ def other_process() -> Iterator[OtherProcess]:
     """A process that was started afresh, for what another process does to a store."""
     with OtherProcess() as process:
         yield process
+
+
+def pytest_collection_finish() -> None:
+    """Take the modules and the tests out of what is searched for garbage: they stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
