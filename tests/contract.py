@@ -2153,19 +2153,23 @@ class StoreContract:
 
     @pytest.mark.parametrize("mode", ["r", "a"])
     @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-    def test_store_goes_to_a_worker(self, stored: Path, method: str, mode: str) -> None:
+    def test_store_goes_to_a_worker(
+        self, stored: Path, method: str, mode: str, other_process: OtherProcess
+    ) -> None:
         """A store may be handed to a worker process, as loaders of data do."""
         if method not in get_all_start_methods():
             pytest.skip(f"this system does not start processes by {method}")
         with storage_impl.open_store(stored, mode) as store:
             store.read_one(0)
-            with OtherProcess(method, store) as other:
+            # The process that is there was spawned.
+            spawned = contextlib.nullcontext(other_process)
+            with spawned if method == "spawn" else OtherProcess(method) as other:
                 np.testing.assert_array_equal(
-                    other.call(processes.read_many)[0], self.images_of(COUNT)
+                    other.call(processes.read_many, store)[0], self.images_of(COUNT)
                 )
-                assert other.call(processes.read_one, 22)[1] == labels_of(COUNT)[22]
+                assert other.call(processes.read_one, store, 22)[1] == labels_of(COUNT)[22]
                 with pytest.raises(storage_impl.ReadOnlyStoreError):
-                    other.call(processes.write_one, 1)
+                    other.call(processes.write_one, store, 1)
             np.testing.assert_array_equal(store.read_many()[0], self.images_of(COUNT))
 
     @needs_fork
