@@ -141,12 +141,8 @@ def from_the_end(value: Sequence[int] | NDArray[np.integer[Any]], count: int) ->
     """Replace negative indices, which count from the end."""
     if isinstance(value, range):
         ends = (*value[:1], *value[-1:])
-        if not any(-count <= end < 0 for end in ends):
-            return value
-        if not all(-count <= end < count for end in ends):  # none of them is listed
-            raise InvalidIndexError(
-                f"indices must be integers from {-count} to {count - 1}, got {value}"
-            )
+        if min(ends, default=0) >= 0 or not all(-count <= end < count for end in ends):
+            return value  # nothing to replace, or refused by its ends
     if all(type(item) is int and item >= 0 for item in value):
         return value
     if not isinstance(value, np.ndarray):
